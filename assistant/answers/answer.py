@@ -90,7 +90,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "logins": lambda asked, _: answer_logins(asked),
     "place": answer_place,
     "bearer": lambda asked, _: answer_bearer(asked),
-    "reporting": lambda asked, headline: answer_role(asked) or answer_answers(asked, headline),
+    "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),
     "zones": lambda asked, _: answer_zones(asked),
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
@@ -98,6 +98,13 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "writers": answer_writers,
     "incidents": lambda asked, _: answer_incidents(asked),
 }
+
+
+def _answer_reporting(asked: Asked, headline: Fact) -> Answer:
+    incident = asked.incident
+    if incident is not None and incident.label == "device_silent" and incident.facts:
+        return Answer(incident.facts[0], incident.facts[1:])
+    return answer_answers(asked, headline)
 
 
 _FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
@@ -190,7 +197,7 @@ def answer(
         said = trouble
     elif query.kind == "checks":
         said = answer_checks(asked, headline, whole.checks)
-    elif query.kind in _SHORT:
+    elif query.kind in _SHORT and not (query.guessed and query.kind == "code"):  # it names none
         said = _SHORT[query.kind](asked, headline)
     elif (well := answer_why(asked, headline)) is not None:
         said = well

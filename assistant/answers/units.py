@@ -34,12 +34,13 @@ def answer_units(asked: Asked) -> Answer | None:
         return Answer(begin(fact, asked.is_well(well)), asked.known)
     living = [unit for unit in each if unit not in dead]
     others = bool(_OTHERS.search(asked.query.plain))
-    names = listed(map(str, living if others else dead or living), 12)
-    kind = "units_answer" if others or not dead else "units_fail"
+    well = others or not dead
+    shown = living if well else dead
+    names = listed(map(str, shown), 12)
+    kind = "units_answer" if well else "units_fail"
     if not names:
         return Answer(say("units_none", asked.is_well(False)), tuple(each.values()))
-    line = say(kind, asked.is_well(others or not dead), n=len(living if others else dead), names=names,
-               all=len(each))  # fmt: skip
+    line = say(kind, asked.is_well(well), n=len(shown), names=names, all=len(each))
     return Answer(line, tuple(each.values()))
 
 
@@ -55,7 +56,12 @@ def count_units(asked: Asked) -> Answer | None:
 def _select_judged(asked: Asked) -> pd.DataFrame:
     """Requests to units whose outcome was seen."""
     rows = asked.requests
-    return rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    if asked.device or asked.incident is None:
+        return rows
+    # Unit 17 of another gateway says nothing of the one that fails.
+    there = rows["server"].isin([asked.incident.device, *asked.incident.peers])
+    return rows[there] if there.any() else rows
 
 
 def _describe(unit: int, failed: pd.Series, rows: pd.DataFrame) -> Fact:
