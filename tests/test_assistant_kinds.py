@@ -54,6 +54,11 @@ def test_the_kind_of_questions_that_nobody_learned_from():
     assert sure.mean() >= 0.8
 
 
+@pytest.mark.parametrize("text", ["asdf jkl qwe", "xxyzzy plugh"])
+def test_what_resembles_nothing_is_not_understood(text):
+    assert read_query(text).kind == ""
+
+
 def test_what_was_learned_is_kept(tmp_path):
     model = learn_kinds(FEW)
     save_kinds(model, tmp_path / "kinds.safetensors")
@@ -65,9 +70,9 @@ def test_what_was_learned_is_kept(tmp_path):
 
 def test_likeness_and_a_pattern_decide_together():
     model: KindModel = learn_kinds(FEW)
-    ranked, lead = model.rank(["who reads dev", "who reads dev"], ["", "health"])
-    assert [str(one) for one in ranked[:, 0]] == ["who", "who"]
-    assert lead[0] > lead[1]  # a pattern that says otherwise leaves less of a lead
+    ranking = model.rank(["who reads dev", "who reads dev"], ["", "health"])
+    assert [str(one) for one in ranking.kinds[:, 0]] == ["who", "who"]
+    assert ranking.lead[0] > ranking.lead[1]  # a pattern that says otherwise leaves less of a lead
 
 
 def _incident(device: str, label: str, severity: str) -> Incident:

@@ -31,6 +31,7 @@ from assistant.questions.plain import DEVICE, make_plain
 from knowledge_base.embeddings import SentenceEmbedder
 
 SURE = 0.1
+NEAR = 0.2  # what resembles every kind less, and has no pattern, is not understood
 WEIGHTS = Path(__file__).with_name("kinds.safetensors")
 _ASKED = Path(__file__).with_name("asked")
 _RIDGE = 1.5
@@ -69,22 +70,35 @@ class KindModel:
         alike = np.einsum("ni,kij,nj->nk", meaning, self.squares, meaning, optimize=True)
         return np.asarray(rows @ self.weights + _MEANING * alike)
 
-    def rank(self, plain: Sequence[str], patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The kinds of plain questions, and how sure the first is.
+    def rank(self, plain: Sequence[str], patterns: Sequence[str]) -> "Ranking":
+        """The kinds of plain questions, the likeliest first.
 
         Args:
             plain: questions as patterns see them.
             patterns: of each the kind whose pattern was found, "" for none.
-
-        Returns:
-            Kinds, the likeliest first, (questions, kinds), and by how much the first is ahead of
-            the second, (questions,).
         """
         found = np.array(patterns)[:, None] == np.array(self.kinds)
         scores = self.score(plain) + _PATTERN * found
         order = np.argsort(-scores, axis=1, kind="stable")
-        ranked = np.take_along_axis(scores, order, axis=1)
-        return np.array(self.kinds)[order], ranked[:, 0] - ranked[:, 1]
+        return Ranking(np.array(self.kinds)[order], np.take_along_axis(scores, order, axis=1))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Kinds of questions.
+
+    Attributes:
+        kinds: the likeliest first, (questions, kinds).
+        scores: of these, (questions, kinds).
+    """
+
+    kinds: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def lead(self) -> np.ndarray:
+        """By how much the first is ahead of the second, (questions,)."""
+        return np.asarray(self.scores[:, 0] - self.scores[:, 1])
 
 
 # ---- What it sees of a question ----

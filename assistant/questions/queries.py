@@ -22,7 +22,7 @@ from assistant.questions.forms import (
     read_forms,
     read_terms,
 )
-from assistant.questions.kinds import SURE, load_kinds
+from assistant.questions.kinds import NEAR, SURE, load_kinds
 from assistant.questions.plain import MAX_CHARS, is_name_alone, make_plain
 
 # People ask in fewer letters; only so many are looked through for patterns.
@@ -131,16 +131,16 @@ def _find_kind(plain: str) -> tuple[str, bool, tuple[str, ...]]:
     if is_name_alone(plain):
         return "health", False, ()
     pattern = find_pattern(plain)
-    ranked, lead = load_kinds().rank([plain[:_MOST_READ]], [pattern])
-    order = [str(one) for one in ranked[0]]
+    ranking = load_kinds().rank([plain[:_MOST_READ]], [pattern])
+    order = [str(one) for one in ranking.kinds[0]]
     nearest = tuple(one for one in order if one != NONE)[:2]
-    # What changes the history, and what nobody here can do, is told by patterns alone.
-    if NONE in (pattern, order[0]):
+    if NONE in (pattern, order[0]) or (not pattern and ranking.scores[0, 0] < NEAR):
         return "", False, nearest
+    # What changes the history is told by patterns alone.
     if FEEDBACK in (pattern, order[0]):
         kind = pattern or next(one for one in nearest if one != FEEDBACK)
         return kind, kind != FEEDBACK, nearest
-    return order[0], bool(lead[0] < SURE), nearest
+    return order[0], bool(ranking.lead[0] < SURE), nearest
 
 
 def find_pattern(plain: str) -> str:

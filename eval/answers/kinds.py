@@ -38,10 +38,8 @@ def measure_kinds() -> str:
             if part != held:
                 learnt[kind].append(one)
         rows = np.flatnonzero(fold == held)
-        order, lead = learn_kinds(learnt).rank(
-            [lines[row][1] for row in rows], list(by_pattern[rows])
-        )
-        right[rows], ahead[rows] = np.array(order)[:, 0] == meant[rows], lead
+        ranking = learn_kinds(learnt).rank([lines[row][1] for row in rows], list(by_pattern[rows]))
+        right[rows], ahead[rows] = ranking.kinds[:, 0] == meant[rows], ranking.lead
     known, sure = by_pattern != "", ahead >= SURE
     return _table(
         ("of held-out questions", "n", "right kind"),
