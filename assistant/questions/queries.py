@@ -133,12 +133,12 @@ def _find_kind(plain: str) -> tuple[str, bool, tuple[str, ...]]:
     pattern = find_pattern(plain)
     ranking = load_kinds().rank([plain[:_MOST_READ]], [pattern])
     order = [str(one) for one in ranking.kinds[0]]
-    nearest = tuple(one for one in order if one != NONE)[:2]
+    nearest = tuple(one for one in order if one not in (NONE, FEEDBACK))[:2]
     if NONE in (pattern, order[0]) or (not pattern and ranking.scores[0, 0] < NEAR):
         return "", False, nearest
     # What changes the history is told by patterns alone.
     if FEEDBACK in (pattern, order[0]):
-        kind = pattern or next(one for one in nearest if one != FEEDBACK)
+        kind = pattern or nearest[0]
         return kind, kind != FEEDBACK, nearest
     return order[0], bool(ranking.lead[0] < SURE), nearest
 
