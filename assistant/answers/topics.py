@@ -48,9 +48,9 @@ def answer_topic(asked: Asked) -> Answer | None:
     return Answer(incident.facts[0], incident.facts[1:])
 
 
-def find_topic(asked: Asked) -> Incident | None:
-    """The worst incident of a cause that the question names in words of that cause's own; else the
-    one whose meaning is near enough to them."""
+def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
+    """The worst incident of a cause that the question names in words of that cause's own; else, where
+    likeness is enough, the one whose meaning is near enough to them."""
     causes = read_causes()
     for one in worst_first(list(asked.analysis.incidents)):
         # "the master" names a kind of device, and not surely the one that is meant.
@@ -60,7 +60,7 @@ def find_topic(asked: Asked) -> Incident | None:
         cause = causes.get(kind_of(one.facts[0]))
         if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
             return one
-    return _find_alike(asked)
+    return _find_alike(asked) if alike else None
 
 
 def _find_alike(asked: Asked) -> Incident | None:

@@ -61,7 +61,7 @@ def answer_trouble(asked: Asked) -> Answer | None:
         ]
     if device:
         found = [one for one in found if one.touches(device)]
-    if not found and (topic := find_topic(asked)) is not None:
+    if not found and (topic := find_topic(asked, alike=False)) is not None:
         return Answer(begin(topic.facts[0], "unclear"), topic.facts[1:])
     if not found:
         return _deny(asked, labels, device)
