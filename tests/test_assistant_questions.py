@@ -51,7 +51,7 @@ def test_questions_that_recorded_plants_were_asked_are_understood_still():
 
 def test_questions_that_nothing_was_tuned_on_are_understood():
     """139 of 160 (0.869) when they were read for the first time; nothing was tuned on them."""
-    assert _share_right(_cases("questions-held-out.yaml")) >= 0.839
+    assert _share_right(_cases("questions-held-out.yaml")) >= 0.89
 
 
 def test_turns_that_need_no_context_are_understood():

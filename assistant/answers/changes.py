@@ -17,6 +17,7 @@ from assistant.answers.past import find_failures
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.requests import OUTCOMES
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.plain import DEVICE
 from traffic.plant import is_group
@@ -63,7 +64,7 @@ def summarise_period(view: TrafficView, start_s: float, end_s: float) -> Period:
     sent = {*rows.loc[rows["src_pkts"] > 0, "src"], *rows.loc[rows["dst_pkts"] > 0, "dst"]}
     asked = view.exchanges
     asked = asked[(asked["ts"] >= start_s) & (asked["ts"] < end_s)]
-    judged = asked[asked["outcome"].isin(["answered", "refused", "unanswered"])]
+    judged = asked[asked["outcome"].isin(OUTCOMES)]
     judged = judged.assign(failed=judged["outcome"] != "answered")
     requests = judged.groupby(_ASKS, observed=True).agg(
         asked=("ts", "size"), failed=("failed", "sum"), delay_s=("delay_s", "median")

@@ -59,10 +59,12 @@ def answer_why(asked: Asked, headline: Fact) -> Answer | None:
         return failed
     if apart and asked.incident is not None and len(asked.sessions):
         ends = asked.view.names_of((asked.device, asked.second))
-        line = say("nothing_between", names=ends)
-        if asked.incident.device in (asked.device, asked.second) and asked.incident.facts:
-            what = asked.incident.facts[0].text
-            line = say("nothing_between_but", names=ends, what=what)
+        mine = asked.incident.device in (asked.device, asked.second) and asked.incident.facts
+        line = (
+            say("nothing_between_but", names=ends, what=asked.incident.facts[0].text)
+            if mine
+            else say("nothing_between", names=ends)
+        )
         facts = (*describe_endings(asked.sessions, asked.view), headline)
         return Answer(line, facts, standing="inconclusive")
     if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:

@@ -30,7 +30,7 @@ from assistant.answers.volumes import (
 )
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
 from traffic.labels import ATTACKS
 
@@ -38,8 +38,7 @@ TIMES = re.compile(
     r"how (often|many times)|regular\w*|periodic\w*|intermittent\w*|sporadic\w*|constant\w*|repeatedly|randomly"
     r"|wie oft|cuantas veces"
 )
-_JUDGED = ("answered", "refused", "unanswered")
-_REQUESTS = (*_JUDGED, "unseen", "told")
+_REQUESTS = (*OUTCOMES, "unseen", "told")
 
 
 def asks_for_number(asked: Asked) -> bool:
@@ -187,7 +186,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
     if measure == "delay":
         return _delay(asked, rows)
     if measure in ("failed", "refused", "unanswered"):  # of those whose outcome was seen
-        rows = rows[rows["outcome"].isin(_JUDGED) | is_refused(rows)]
+        rows = rows[rows["outcome"].isin(OUTCOMES) | is_refused(rows)]
         if rows.empty:
             return Answer(say("count_unseen", "unclear", name=asked.name), asked.sensor)
     refused = is_refused(rows)

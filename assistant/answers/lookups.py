@@ -9,18 +9,17 @@ from assistant.answers.descriptions import describe_delay, describe_requests
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import OUTCOMES, is_refused
 
 _MOST = 8
 _DNS = 53
 _FEW = 0.01  # of questions without an answer
-_OUTCOMES = ("answered", "refused", "unanswered")
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
     """Whether names are resolved: answers of the resolvers, failures, silence."""
     rows = asked.requests
-    rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(_OUTCOMES)]
+    rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(OUTCOMES)]
     named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
     if rows.empty and named is not None:
         return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)

@@ -20,7 +20,7 @@ from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.facts.sensor import find_blindness
 from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
@@ -29,7 +29,6 @@ _MOST = 8
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
-_OUTCOMES = ("answered", "refused", "unanswered")
 _CONTENT = re.compile(
     r"\b(?:messages?|data|values?|readings?|samples?|recordings?|nachrichten|daten|werte|mensajes|datos|valores)\b"
 )
@@ -153,7 +152,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     if asked.device in asked.view.local and _FAR_END.search(asked.query.plain):
         return _reaches_outside(asked, asked.device)
     if asked.incident is not None and _OUTCOME.search(asked.query.plain) and len(asked.requests):
-        rows = asked.requests[asked.requests["outcome"].isin(_OUTCOMES)]
+        rows = asked.requests[asked.requests["outcome"].isin(OUTCOMES)]
         return _some_requests(asked, rows, rows[rows["outcome"] != "answered"])
     if not asked.device or (asked.incident is not None and _SOME_OF_IT.search(asked.query.plain)):
         return _all_requests(asked)
@@ -167,7 +166,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _reaches_outside(asked, device)
     rows = asked.requests
     rows = rows[rows["server"] == device]
-    rows = rows[rows["outcome"].isin(_OUTCOMES)]
+    rows = rows[rows["outcome"].isin(OUTCOMES)]
     kinds = KINDS_OF.get(asked.query.relation, ())
     if rows["kind"].isin(kinds).any():  # "were the writes accepted?"
         return _count_answers(asked, name, rows[rows["kind"].isin(kinds)])
@@ -280,9 +279,7 @@ def _fails_to_answer(
 def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     """How many of the requests to it were answered, refused, left."""
     counts = rows["outcome"].value_counts()
-    answered, refused, vain = (
-        int(counts.get(one, 0)) for one in ("answered", "refused", "unanswered")
-    )
+    answered, refused, vain = (int(counts.get(one, 0)) for one in OUTCOMES)
     facts = tuple(describe_requests(rows, asked.view, refused=True, most=4))
     values: dict[str, Value] = {
         "name": name,
@@ -307,7 +304,7 @@ def _all_requests(asked: Asked) -> Answer:
     if _ATTEMPTS.search(asked.query.plain):
         return _all_attempts(asked)
     rows = asked.requests
-    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered", "unasked"])]
+    rows = rows[rows["outcome"].isin([*OUTCOMES, "unasked"])]
     kinds = KINDS_OF.get(asked.query.relation, ())  # "did the commands get through?"
     if rows["kind"].isin(kinds).any():
         rows = rows[rows["kind"].isin(kinds)]
@@ -360,7 +357,7 @@ def _some_requests(asked: Asked, rows: pd.DataFrame, failed: pd.DataFrame) -> An
 def _answer_clocks(asked: Asked) -> Answer:
     """Whether devices get the time, and whose log shows a clock that is off."""
     view, rows = asked.view, asked.requests
-    rows = rows[(rows["protocol"] == "ntp") & rows["outcome"].isin(_OUTCOMES)]
+    rows = rows[(rows["protocol"] == "ntp") & rows["outcome"].isin(OUTCOMES)]
     devices = [asked.device] if asked.device else list_addresses(asked.analysis)
     off = [
         fact for one in devices for fact in record_facts(view, one) if kind_of(fact) == WRONG_CLOCK

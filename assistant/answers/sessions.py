@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.descriptions import describe_endings, name_times
 from assistant.facts.fact import Value, listed
+from assistant.facts.requests import OUTCOMES
 
 _MOST = 8
 _IDLE_S = 1.0  # of silence before the end
@@ -161,12 +163,12 @@ def answer_patience(asked: Asked) -> Answer | None:
     if asked.device and not asked.second:
         made = rows[rows["client"] == asked.device]
         rows = made if len(made) else rows
-    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])].sort_values("ts")
+    rows = rows[rows["outcome"].isin(OUTCOMES)].sort_values("ts")
     if rows.empty:
         return None
     next_s = rows.groupby(["client", "server", "port"], observed=True)["ts"].shift(-1) - rows["ts"]
     ends = asked.view.sessions.groupby("flow")["end_s"].max()
-    next_s = next_s.combine(rows["flow"].map(ends) - rows["ts"], min)
+    next_s = np.fmin(next_s, rows["flow"].map(ends) - rows["ts"])
     waits = next_s[(rows["outcome"] == "unanswered") & (next_s > 0)]
     known = asked.incident.facts if asked.incident else ()
     if waits.empty:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, begin, say
 from assistant.facts.fact import Fact, listed
+from assistant.facts.requests import OUTCOMES
 
 UNITS = re.compile(
     r"\b(?:other|remaining|all|every|each|any|which|the|welche\w*|que|cual\w*) "
@@ -13,7 +14,6 @@ UNITS = re.compile(
 )
 _OTHERS = re.compile(r"\bothers?|remaining|rest\b")
 _EVER = re.compile(r"\b(?:ever|before|did|once)\b")
-_OUTCOMES = ("answered", "refused", "unanswered")
 
 
 def answer_units(asked: Asked) -> Answer | None:
@@ -56,7 +56,7 @@ def count_units(asked: Asked) -> Answer | None:
 def _select_judged(asked: Asked) -> pd.DataFrame:
     """Requests to units whose outcome was seen."""
     rows = asked.requests
-    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(OUTCOMES)]
     if asked.device or asked.incident is None:
         return rows
     # Unit 17 of another gateway says nothing of the one that fails.

@@ -182,7 +182,11 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     """
     spoken, fitting = find_asked(question.lower()), find_symptoms(question)
     ordered = worst_first(list(analysis.incidents))
-    ordered.sort(key=lambda one: (one.label not in spoken, one.label not in fitting))
+
+    def unfit(one: Incident) -> tuple[bool, bool]:
+        return one.label not in spoken, one.label not in fitting
+
+    ordered.sort(key=unfit)
     targets = mention.devices[:1] or mention.peers
     if not targets:
         return ordered
@@ -205,13 +209,9 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
         found.sort(key=lambda one: not all(map(one.touches, named)))
     # "how strong was the flood at broker-1?", "why can edge-1 not resolve names?": what else is wrong
     # there explains neither.
-    found.sort(key=lambda one: (one.label not in spoken, one.label not in fitting))
-    first = [one for one in found if one.label in spoken] or [
-        one for one in found if one.label in fitting
-    ]
-    return _put_meant_first(question, first or found, analysis) + [
-        one for one in found if first and one not in first
-    ]
+    found.sort(key=unfit)
+    tied = [one for one in found if unfit(one) == unfit(found[0])]
+    return [*_put_meant_first(question, tied, analysis), *found[len(tied) :]]
 
 
 def _put_meant_first(question: str, found: list[Incident], analysis: Analysis) -> list[Incident]:

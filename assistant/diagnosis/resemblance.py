@@ -5,7 +5,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def measure_resemblance(
     if not incidents or all(map(_ODD.fullmatch, own)):
         return np.zeros(len(incidents))
     names = tuple(list_names(analysis))
-    asked = _read(make_plain(question, names))
+    asked = read_meaning(make_plain(question, names))
     near = [_nearest(asked, one, names) for one in incidents[:_MOST]]
     return np.array(near + [0.0] * (len(incidents) - len(near)))
 
@@ -49,9 +48,4 @@ def _nearest(asked: np.ndarray, incident: Incident, names: tuple[str, ...]) -> f
     for fact in incident.facts[:1]:
         cause = read_causes().get(kind_of(fact))
         texts += [make_plain(fact.text, names), *([cause.meaning] if cause else [])]
-    return max(float(_read(one) @ asked) for one in texts if one)
-
-
-@lru_cache(maxsize=512)
-def _read(text: str) -> np.ndarray:
-    return np.asarray(read_meaning([text])[0])
+    return max(float(read_meaning(one) @ asked) for one in texts if one)

@@ -6,6 +6,8 @@ from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols import BY_NAME
 
+# How a request ended, where its end was seen.
+OUTCOMES = ("answered", "refused", "unanswered")
 _MOST_PAIRS = 4
 _NO_SUCH_NAME = 3  # DNS: a question, not a failure
 _MIN_FAILED, _FAILED_SHARE = 3, 0.01
@@ -56,7 +58,7 @@ def fails_often(view: TrafficView, device: str) -> bool:
 def _requests(view: TrafficView, device: str) -> pd.DataFrame:
     rows = view.exchanges
     rows = rows[(rows["client"] == device) | (rows["server"] == device)]
-    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"]) | _is_alone(rows)]
+    return rows[rows["outcome"].isin(OUTCOMES) | _is_alone(rows)]
 
 
 def _is_alone(rows: pd.DataFrame) -> pd.Series:

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from assistant.facts.activity import join_activity
 from assistant.facts.fact import by_count, listed
 from traffic.capture import END_PROBE, SAMPLE_S, Capture
-from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant, is_group, is_link_local
 
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
@@ -44,7 +44,7 @@ class TrafficView:
     """
 
     def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
-        self.flow_slots = _join_activity(capture)
+        self.flow_slots = join_activity(capture)
         told = capture.evidence
         self.evidence = told[(told["kind"] != "retransmission") | (told["code"] != END_PROBE)]
         self.delays = capture.delays
@@ -376,40 +376,6 @@ def _one_side(rows: pd.DataFrame, device: str) -> pd.DataFrame:
     )
 
 
-def _join_activity(capture: Capture) -> pd.DataFrame:
-    flows, activity = capture.flows, capture.activity
-    at = activity["flow"].to_numpy()
-    slot_s = activity["slot"].to_numpy() * SAMPLE_S
-    ts = flows["ts"].to_numpy()
-    until = ts + np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0)
-    named = {
-        "src": "id.orig_h", "dst": "id.resp_h", "sport": "id.orig_p", "port": "id.resp_p", "proto": "proto",
-        "service": "service", "state": "conn_state", "history": "history",
-    }  # fmt: skip
-    columns = {new: flows[old].take(at).reset_index(drop=True) for new, old in named.items()}
-    resp_pkts = np.nan_to_num(flows["resp_pkts"].to_numpy(float), nan=0.0)
-    known = np.nan_to_num(flows["orig_pkts"].to_numpy(float), nan=0.0) + resp_pkts > 0
-    return pd.DataFrame(
-        {
-            "flow": at,
-            "slot": activity["slot"].to_numpy(),
-            **columns,
-            "src_pkts": activity["orig_pkts"].to_numpy(),
-            "dst_pkts": activity["resp_pkts"].to_numpy(),
-            "src_bytes": activity["orig_bytes"].to_numpy(),
-            "dst_bytes": activity["resp_bytes"].to_numpy(),
-            "syns": activity["orig_syns"].to_numpy(),
-            "answered": (resp_pkts > 0)[at] & (columns["state"] != "REJ").to_numpy(),
-            "refused": (columns["state"] == "REJ").to_numpy(),
-            "missed_bytes": np.nan_to_num(flows["missed_bytes"].to_numpy(float), nan=0.0)[at],
-            "sized": known[at],
-            "attempt": _attempts(flows)[at],
-            "since_s": np.maximum(ts[at], slot_s),
-            "until_s": np.minimum(until[at], slot_s + SAMPLE_S),
-        }
-    )
-
-
 _SIDES = (("id.orig_h", "orig_l2_addr"), ("id.resp_h", "resp_l2_addr"))
 
 
@@ -421,20 +387,6 @@ def _read_macs(
         return {}
     known = pd.concat(pairs).dropna().drop_duplicates()
     return {str(ip): frozenset(macs) for ip, macs in known.groupby("ip")["mac"]}
-
-
-def _attempts(flows: pd.DataFrame) -> np.ndarray:
-    """A number for each attempt, shape (n_flows,): rows of one 5-tuple that follow each other
-    closely are one."""
-    ends = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto"]
-    code = flows.groupby(ends, sort=False, dropna=False).ngroup().to_numpy()
-    ts = flows["ts"].to_numpy()
-    order = np.lexsort((ts, code))
-    fresh = np.ones(len(flows), bool)
-    fresh[1:] = (code[order][1:] != code[order][:-1]) | (np.diff(ts[order]) > ATTEMPT_S)
-    attempts = np.empty(len(flows), np.int64)
-    attempts[order] = np.cumsum(fresh)
-    return attempts
 
 
 def quiet_spell(

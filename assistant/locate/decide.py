@@ -18,6 +18,7 @@ import pandas as pd
 from pydantic import RootModel
 
 from assistant.facts.fact import Fact, Proof, Value, make_fact
+from assistant.facts.requests import OUTCOMES
 from assistant.facts.sensor import find_blindness
 from assistant.locate.around import Around, Scene
 from assistant.locate.commands import FailedCommand
@@ -367,7 +368,7 @@ def _evidence(around: Around, found: _Finding) -> list[Fact]:
     rows, opened = around.between, around.sessions
     if len(rows):
         counts = rows["outcome"].astype(str).value_counts()
-        shown = {name: int(counts.get(name, 0)) for name in ("answered", "refused", "unanswered")}
+        shown = {name: int(counts.get(name, 0)) for name in OUTCOMES}
         add("asked", rows, n=len(rows), protocol=str(rows["protocol"].iloc[0]), **shown)
     if found.row is not None and found.row["frame"]:
         one = pd.DataFrame([found.row])

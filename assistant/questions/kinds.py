@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class KindModel:
 
     def score(self, plain: Sequence[str]) -> np.ndarray:
         """How much each plain question is like those of each kind, (questions, kinds)."""
-        rows, meaning = weigh(plain, self.rareness), _turn(read_meaning(plain), self.axes)
+        rows, meaning = weigh(plain, self.rareness), _turn(_read_all(plain), self.axes)
         alike = np.einsum("ni,kij,nj->nk", meaning, self.squares, meaning, optimize=True)
         return np.asarray(rows @ self.weights + _MEANING * alike)
 
@@ -104,10 +104,15 @@ class Ranking:
 # ---- What it sees of a question ----
 
 
-def read_meaning(plain: Sequence[str]) -> np.ndarray:
-    """Sentence vectors of plain questions, (questions, hidden)."""
-    spoken = [re.sub(rf"\b{DEVICE}\b", "the device", one) for one in plain]
-    return np.stack([_embedder().read_question(one).vector for one in spoken])
+@lru_cache(maxsize=8192)  # 12 MB; as many as are learned from
+def read_meaning(plain: str) -> np.ndarray:
+    """The sentence vector of a plain question or sentence, (hidden,)."""
+    spoken = re.sub(rf"\b{DEVICE}\b", "the device", plain)
+    return _embedder().read_question(spoken).vector
+
+
+def _read_all(plain: Sequence[str]) -> np.ndarray:
+    return np.stack([read_meaning(one) for one in plain])
 
 
 def _turn(meaning: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -195,7 +200,7 @@ def learn_kinds(asked: Mapping[str, Sequence[str]]) -> KindModel:
     rareness = {
         piece: (at, math.log(len(texts) / count) + 0.1) for at, (piece, count) in enumerate(told)
     }
-    rows, whole = weigh(texts, rareness), read_meaning(texts)
+    rows, whole = weigh(texts, rareness), _read_all(texts)
     axes = np.linalg.svd(whole, full_matrices=False)[2][:_AXES].T
     meaning = _turn(whole, axes)
     kernel = (rows @ rows.T).toarray() + _MEANING * (meaning @ meaning.T) ** 2

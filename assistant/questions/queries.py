@@ -79,13 +79,13 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
     ('certainty', 'write')
     """
     plain = make_plain(question, names)
-    kind, guessed, nearest = _find_kind(plain)
+    meant = _find_kind(plain)
     relation = _term("relation", plain) or "talk"
     return Query(
-        kind,
+        meant.kind,
         plain,
         relation,
-        _is_active(plain, kind),
+        _is_active(plain, meant.kind),
         _term("measure", plain),
         _term("aspect", plain),
         _named_port(plain),
@@ -95,8 +95,8 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _term("tone", plain) == "negative",
         _term("tone", plain) == "positive",
         bool(_term("existence", plain)),
-        guessed,
-        nearest,
+        meant.guessed,
+        meant.nearest,
     )
 
 
@@ -126,21 +126,29 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:(?<!\w)|(?=\W))(?:{pattern})(?:(?<=\W)|(?!\w))")
 
 
-def _find_kind(plain: str) -> tuple[str, bool, tuple[str, ...]]:
-    """The kind, whether it is a guess, and the two kinds that are nearest."""
+@dataclass(frozen=True)
+class _Meant:
+    """What `Query` says of the kind."""
+
+    kind: str
+    guessed: bool = False
+    nearest: tuple[str, ...] = ()
+
+
+def _find_kind(plain: str) -> _Meant:
     if is_name_alone(plain):
-        return "health", False, ()
+        return _Meant("health")
     pattern = find_pattern(plain)
     ranking = load_kinds().rank([plain[:_MOST_READ]], [pattern])
     order = [str(one) for one in ranking.kinds[0]]
     nearest = tuple(one for one in order if one not in (NONE, FEEDBACK))[:2]
     if NONE in (pattern, order[0]) or (not pattern and ranking.scores[0, 0] < NEAR):
-        return "", False, nearest
+        return _Meant("", nearest=nearest)
     # What changes the history is told by patterns alone.
     if FEEDBACK in (pattern, order[0]):
         kind = pattern or nearest[0]
-        return kind, kind != FEEDBACK, nearest
-    return order[0], bool(ranking.lead[0] < SURE), nearest
+        return _Meant(kind, kind != FEEDBACK, nearest)
+    return _Meant(order[0], bool(ranking.lead[0] < SURE), nearest)
 
 
 def find_pattern(plain: str) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from assistant.detection.rules.rule import RuleHit, slots_at
 from assistant.facts.fact import Fact, Proof, Value
 from assistant.facts.proofs import from_to, pick_frames
+from assistant.facts.requests import OUTCOMES
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.headers import TCP
 from traffic.pcap.protocols import BY_NAME
@@ -17,7 +18,7 @@ def read_conversations(view: TrafficView) -> Iterator[tuple[str, str, str, pd.Da
     """What each client asked of each server in one protocol, by time; what was asked of all is not
     judged, and a remark on an answer is no refusal."""
     asked = view.exchanges
-    asked = asked[asked["outcome"].isin(["answered", "refused", "unanswered"])]
+    asked = asked[asked["outcome"].isin(OUTCOMES)]
     asked = asked[~asked["server"].astype("str").str.match(f"{GROUP}|{GROUP_MAC}")]
     asked = asked.assign(code=asked["code"].mask((asked["outcome"] == "answered"), 0))
     for (client, server, protocol), rows in asked.groupby(
