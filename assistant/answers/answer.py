@@ -177,7 +177,11 @@ def answer(
     found = investigate(question, analysis, device)
     alike = found.mention.devices if found.mention.alike else ()
     found = _add_remark(_choose_devices(found, query, analysis), history)
-    named = found.mention.devices or found.mention.peers or found.mention.missing
+    # The device that a talk is about does not make sense of what was not understood.
+    named = DEVICE in query.plain or (
+        device is None
+        and bool(found.mention.devices or found.mention.peers or found.mention.missing)
+    )
     asked = Asked(question, query, found, analysis, index, history, span, alike=alike)
     if found.mention.missing and not found.device:
         return explain(question, found, analysis, index)

@@ -140,7 +140,10 @@ def _compare_talks(before: Period, after: Period, view: TrafficView) -> list[Fac
     for (src, dst, proto, port), row in _busiest(new):
         service = name_service(str(proto), int(port))
         ends = {"source": view.name_of(str(src)), "target": view.name_of(str(dst))}
-        facts.append(say("changed_talk", **ends, service=service, pkts=int(row["pkts"])))
+        tried, failed = int(row["tried"]), int(row["failed"])
+        kind = "changed_talk_fails" if failed else "changed_talk"
+        values = {"pkts": int(row["pkts"]), "tried": tried, "failed": failed}
+        facts.append(say(kind, **ends, service=service, **values))
     gone = before.talks[~before.talks.index.isin(after.talks.index)]
     # By its own rhythm it would have come again.
     gone = gone[gone["pkts"] * after.span_s / max(before.span_s, 1.0) >= _LEAST_PKTS]
