@@ -58,7 +58,11 @@ def _found(view: TrafficView) -> list[tuple[str, str, str]]:
 
 def test_what_is_said_of_causes_holds_no_number():
     """A number of a sentence that no fact has is cut, and the answer is taken for less sure."""
-    said = [text for cause in read_causes().values() for text in (cause.meaning, *cause.checks)]
+    said = [
+        text
+        for cause in read_causes().values()
+        for text in (cause.meaning, cause.remedy, cause.restart, *cause.checks)
+    ]
     assert not [text for text in said if read_quantities(text)]
 
 

@@ -35,6 +35,7 @@ from assistant.answers.reasons import (
     answer_usual,
 )
 from assistant.answers.replies import answer_answers, answer_loss, still_talks
+from assistant.answers.sides import answer_sides
 from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
@@ -187,6 +188,7 @@ def answer(
         return explain(question, found, analysis, index)
     trouble = (
         _answer_missing(asked)
+        or answer_sides(asked)
         or answer_time(asked, everything)
         or answer_trouble(asked)
         or answer_topic(asked)

@@ -193,6 +193,10 @@ class Asked:
         quality, seen_s = self.view.quality, self.view.seen_s
         return any(find_blindness(quality, one, seen_s) for one in devices)
 
+    def name_ends(self, incident: Incident) -> str:
+        """Where an incident lies, and whom it touches first, as a sentence names them."""
+        return self.view.names_of(dict.fromkeys((incident.device, *incident.peers[:1])))
+
     @property
     def known(self) -> tuple[Fact, ...]:
         """What is known of what is meant: the facts of its incident, else what was found."""

@@ -7,9 +7,10 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.condition import judge_all
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import WORKED, answer_rhythm, answer_worked
+from assistant.answers.sides import reply_by_side
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.citations import Citation
-from assistant.diagnosis.playbook import read_causes, read_playbook
+from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.spans import is_over
@@ -242,9 +243,20 @@ def answer_against(asked: Asked, headline: Fact) -> Answer:
 
 
 def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer:
-    """What to do next, the first step first."""
-    if not checks:
-        return Answer(say("checks_none", name=asked.name), (headline,))
+    """What to do next, the first step first; before that whether a restart helps, or what has to be
+    changed at which end, where that was asked."""
+    restarts, plain = bool(_RESTART.search(asked.query.plain)), asked.query.plain
+    incident = asked.incident
+    if not checks or (incident is None and restarts and asked.found.standing == "normal"):
+        kind = "restart_none" if restarts else "checks_none"
+        return Answer(say(kind, name=asked.name), (headline,))
+    if incident is not None and incident.facts and (restarts or _REMEDY.search(plain)):
+        known = find_remedy(incident.label, kind_of(incident.facts[0]))
+        text = known.restart if restarts else known.remedy
+        reply = "" if restarts else reply_by_side(asked, incident)
+        text = text[0].lower() + text[1:] if reply else text
+        line = say("remedy", reply, text=text, names=asked.name_ends(incident))
+        return Answer(line, (headline, *incident.facts[1:]), checks=checks, steps=True)
     return Answer(
         say("checks_first", step=checks[0][0].lower() + checks[0][1:]),
         (headline,),
@@ -253,6 +265,14 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     )
 
 
+_RESTART = re.compile(
+    r"\b(?:re-?start\w*|re-?boot\w*|re-?set|power.?cycl\w*|(?:off and on|turn (?:it )?off)|neu ?start\w*|neustart"
+    r"|(?:aus|ab)schalten|reinici\w*|apag\w*)\b"
+)
+_REMEDY = re.compile(
+    r"\b(?:chang(?:e|ed|ing)|fix(?:es|ed)?|corrects?|corrected|repair\w*|settings?|set|configur\w*|reconfigur\w*|adjust\w*"
+    r"|solves?|cures?|rem(?:edy|edies)|mend\w*|helps?|replac\w*|aender\w*|einstell\w*|beheb\w*|cambi\w*|ajust\w*|arregl\w*)\b"
+)
 _RHYTHM = re.compile(
     r"\b(happens?|happen|occurs?|comes?|appears?|repeats?|passiert|ocurre)\b.*\bregular"
 )
@@ -265,10 +285,10 @@ def answer_place(asked: Asked, headline: Fact) -> Answer:
         return Answer(
             say("place_unknown", "unclear", name=asked.name), (headline, *asked.found.facts)
         )
-    cause = read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
-    place = (cause.place if cause else "") or read_playbook(incident.label).place
-    names = asked.view.names_of(dict.fromkeys((incident.device, *incident.peers[:1])))
-    line = say("place", place=place, names=names)
+    kind = kind_of(incident.facts[0]) if incident.facts else ""
+    reply, place = reply_by_side(asked, incident), find_place(incident.label, kind)
+    place = place[0].lower() + place[1:] if reply else place
+    line = say("place", reply, place=place, names=asked.name_ends(incident))
     return Answer(line, (headline, *incident.facts[1:]), whole=True)
 
 

@@ -38,6 +38,10 @@ class Playbook(Strict):
         consequence: what comes of it where nobody responds, for an alarm.
         respond_min: within how many minutes an operator should.
         place: where it lies: at a device, on the way, in settings.
+        remedy: what has to be changed, and at which end.
+        restart: whether a restart helps.
+        lies, maybe, excludes: sides (``assistant/answers/sides.yaml``) at which it lies, may lie and
+            does not lie.
     """
 
     short: str
@@ -53,6 +57,11 @@ class Playbook(Strict):
     consequence: str
     respond_min: int
     place: str
+    remedy: str
+    restart: str
+    lies: tuple[str, ...] = ()
+    maybe: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
     said: str = ""
     asked: str = ""
 
@@ -96,12 +105,19 @@ class CausePlaybook(Strict):
         checks: what to do, in order.
         asked: a pattern of the words with which people speak of it; "" for no words of its own.
         place: where it lies; "" where that is as for its label.
+        remedy, restart, lies, maybe, excludes: as in ``Playbook``; where ``remedy`` is "" all are as
+            for its label.
     """
 
     meaning: str
     checks: tuple[str, ...]
     asked: str = ""
     place: str = ""
+    remedy: str = ""
+    restart: str = ""
+    lies: tuple[str, ...] = ()
+    maybe: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
 
 
 class _Causes(RootModel[dict[str, CausePlaybook]]):
@@ -122,6 +138,18 @@ def read_playbook(label: str) -> Playbook:
         UserError: the file is missing or has other keys; a fault of the installation.
     """
     return read_yaml(FOLDER / f"{label}.yaml", Playbook, "a label's playbook")
+
+
+def find_place(label: str, kind: str) -> str:
+    """Where a trouble of a label lies, by the kind of its leading fact."""
+    cause = read_causes().get(kind)
+    return (cause.place if cause else "") or read_playbook(label).place
+
+
+def find_remedy(label: str, kind: str) -> Playbook | CausePlaybook:
+    """What tells how such a trouble is mended, and at which side it lies."""
+    cause = read_causes().get(kind)
+    return cause if cause is not None and cause.remedy else read_playbook(label)
 
 
 @cache

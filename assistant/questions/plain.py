@@ -68,6 +68,22 @@ def make_plain(question: str, names: Iterable[str] = ()) -> str:
     >>> make_plain("Wer schreibt auf 10.0.0.5, für die Pumpe?")
     'wer schreibt auf dev, fuer dev?'
     """
+    text = hide_names(question, names)
+    for pattern, plain in _CONTRACTIONS:
+        text = re.sub(pattern, plain, text)
+    text = _NUMBERED.sub(DEVICE, text)
+    text = _DESCRIBED.sub(DEVICE, text)
+    text = re.sub(rf"\b(?:{_ARTICLE} )?{DEVICE}\b", DEVICE, text)
+    text = re.sub(r"[^\w\s?.,:%/-]", " ", text)
+    return " ".join(map(_mend, text.split()))
+
+
+def hide_names(question: str, names: Iterable[str] = ()) -> str:
+    """A question in small letters without accents, addresses and names as ``dev``; its words stand.
+
+    >>> hide_names("Ist PLC-1 oder der Server schuld?", ["plc-1"])
+    'ist dev oder der server schuld?'
+    """
     text = _fold(question[:MAX_CHARS])
     text = _ADDRESS.sub(DEVICE, _TIME.sub(" ", text))
     known = sorted({_fold(one) for one in names if len(one) > 1}, key=len, reverse=True)
@@ -76,13 +92,7 @@ def make_plain(question: str, names: Iterable[str] = ()) -> str:
             continue
         loose = r"[-_ ]?".join(map(re.escape, re.split(r"[-_ ]", name)))
         text = re.sub(rf"(?<![\w-]){loose}(?![\w])", DEVICE, text)
-    for pattern, plain in _CONTRACTIONS:
-        text = re.sub(pattern, plain, text)
-    text = _NUMBERED.sub(DEVICE, text)
-    text = _DESCRIBED.sub(DEVICE, text)
-    text = re.sub(rf"\b(?:{_ARTICLE} )?{DEVICE}\b", DEVICE, text)
-    text = re.sub(r"[^\w\s?.,:%/-]", " ", text)
-    return " ".join(map(_mend, text.split()))
+    return text
 
 
 def _fold(text: str) -> str:

@@ -1,0 +1,160 @@
+"""Which side a trouble lies at, where a question names sides: "the cable or the program?", "is it the client?"."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic import RootModel
+
+from assistant.answers.asked import Answer, Asked, Reply, say
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
+from assistant.facts.fact import kind_of
+from assistant.questions.entities import list_names, read_devices
+from assistant.questions.plain import hide_names
+from traffic.files import Strict, read_yaml
+
+
+class Side(Strict):
+    """Where a trouble may lie: how questions and answers name it."""
+
+    asked: str
+    said: str
+
+
+class _Sides(RootModel[dict[str, Side]]):
+    pass
+
+
+@cache
+def read_sides() -> dict[str, Side]:
+    """Sides by name."""
+    return read_yaml(Path(__file__).with_name("sides.yaml"), _Sides, "a side a name").root
+
+
+_OR = re.compile(r",? (?:or|oder|o) (?:is|was|are|were|did|does|just|only|rather|simply)? ?|, ")
+# The part of a question that offers a choice, without what it tells before.
+_CLAUSE = re.compile(
+    r"[;?!]|[.:](?= |$)| [-–] |, (?=(?:is|are|was|were|does|did|do|has|have|could|can|ist|sind|war|es|o es|esta)\b)"
+)
+# Whether somebody means harm is another question.
+_HARM = re.compile(
+    r"\b(?:attack\w*|hack\w*|malware|virus|hostile|malicious|intru\w+|sabotag\w*|deliberate\w*|on purpose|infect\w*"
+    r"|compromis\w*|angriff\w*|ataque\w*|planned|maintenance|engineers?|tests?)\b"
+)
+_NO_CHOICE = re.compile(
+    r"^(?:(?:and|so|but) )?(?:how (?:many|much|often|long|fast)|when|list|show|wie (?:viele|oft|lange)"
+    r"|who (?!sets?\b|has to|must|should|is (?:to blame|at fault|wrong|right|the problem)))\b"
+)
+
+
+def find_sides(words: str) -> tuple[str, ...]:
+    """The sides that some words name.
+
+    >>> find_sides("a loose plug"), find_sides("wrong password at the client")
+    (('network',), ('settings', 'client'))
+    """
+    return tuple(
+        name for name, side in read_sides().items() if re.search(rf"\b(?:{side.asked})\b", words)
+    )
+
+
+def answer_sides(asked: Asked) -> Answer | None:
+    """Which of the sides or devices that a question offers it is; None where it offers none, or nothing
+    that was found tells."""
+    incident, words = asked.incident, asked.question.lower()
+    if incident is None or not incident.facts or asked.found.standing == "inconclusive":
+        return None
+    if not asked.either or _HARM.search(words) or _NO_CHOICE.search(words):
+        return None
+    clause = next((one for one in reversed(_CLAUSE.split(words)) if _OR.search(one)), words)
+    options = [_read_option(one, asked) for one in _OR.split(clause)]
+    options = [one for one in options if one.sides or one.device]
+    if len(options) < 2:
+        return None
+    if all(one.device and not one.sides for one in options):
+        return _choose_device(asked, incident, [one.device for one in options])
+    return _choose_side(asked, incident, options)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """What a question offers: sides that it names, or a device."""
+
+    sides: tuple[str, ...]
+    device: str
+
+    def among(self, names: Iterable[str]) -> bool:
+        return bool({*(self.sides or _OF_DEVICE)} & {*names})
+
+
+def _read_option(words: str, asked: Asked) -> _Option:
+    mention = read_devices(words, asked.analysis)
+    sides = find_sides(hide_names(words, list_names(asked.analysis)))
+    return _Option(sides, next(iter((*mention.devices, *mention.peers)), ""))
+
+
+def _choose_side(asked: Asked, incident: Incident, options: list[_Option]) -> Answer | None:
+    known = _find_remedy(incident)
+    at = [one for one in options if one.among(known.lies)]
+    chosen = at or [one for one in options if one.among(known.maybe)]
+    others = [one for one in options if one not in chosen]
+    told = all(one.among((*known.maybe, *known.excludes)) for one in others)
+    if chosen and others and told:
+        names = {"side": _name(asked, chosen, (*known.lies, *known.maybe))}
+        names["others"] = _name(asked, others, (*known.excludes, *known.maybe))
+        return _tell(asked, incident, "side_rather" if at else "side_likelier", **names)
+    if len(chosen) == len(options):
+        return _tell(asked, incident, "side_open")
+    return _tell(asked, incident, "side_neither") if told and not chosen else None
+
+
+def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answer | None:
+    """Which of several devices it lies at: "is it plc-1 or hmi-1?"."""
+    others = [one for one in offered if one != incident.device]
+    alone = len(others) == len(offered) - 1 and incident.label != "ddos"
+    on_way = set(_find_remedy(incident).lies) & {"network", "load", "shared"}
+    if not alone or incident.role != "source" or on_way:
+        return None
+    names = {"side": asked.view.name_of(incident.device), "others": asked.view.names_of(others)}
+    open_ends = set(_find_remedy(incident).maybe) & {"client", "server"}
+    return _tell(asked, incident, "side_likelier" if open_ends else "side_rather", **names)
+
+
+def reply_by_side(asked: Asked, incident: Incident) -> Reply:
+    """How an answer begins where it was asked whether a trouble lies at a side: "is it the cable?"."""
+    sides = set(find_sides(hide_names(asked.question, list_names(asked.analysis))))
+    if not asked.polar or not sides or not incident.facts:
+        return ""
+    known = _find_remedy(incident)
+    if sides & set(known.lies):
+        return "yes"
+    if sides <= set(known.excludes):
+        return "no"
+    return "unclear" if sides & set(known.maybe) else ""
+
+
+_OF_DEVICE = ("machine", "program")  # what a device is, beside the way to it
+
+
+def _find_remedy(incident: Incident) -> Playbook | CausePlaybook:
+    return find_remedy(incident.label, kind_of(incident.facts[0]))
+
+
+def _name(asked: Asked, options: list[_Option], by: tuple[str, ...]) -> str:
+    """How an answer calls some options, each once, by the side that decides."""
+    names = [
+        next((read_sides()[side].said for side in by if side in one.sides), "")
+        or asked.view.name_of(one.device)
+        for one in options
+    ]
+    return " or ".join(dict.fromkeys(names))
+
+
+def _tell(asked: Asked, incident: Incident, kind: str, **names: str) -> Answer:
+    place = find_place(incident.label, kind_of(incident.facts[0]))
+    reply: Reply = "unclear" if kind == "side_open" else ""
+    line = say(kind, reply, place=place, names=asked.name_ends(incident), **names)
+    return Answer(line, incident.facts, whole=True)
