@@ -12,6 +12,7 @@ from bottling_line import CAMERA, PANEL, PLC, SPARE, YARD, make_analysis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistant.answers.joined import split_joined
 from assistant.questions.entities import Mention, list_names, read_devices
 from assistant.questions.forms import read_forms
 from assistant.questions.queries import read_query, specific_words, split_question
@@ -134,6 +135,22 @@ def test_what_a_device_does(question, aspect):
 def test_any_text_is_read(text):
     assert read_query(text).kind in {"", *read_forms()}
     assert 1 <= len(split_question(text)) <= 3
+    assert 1 <= len(split_joined(text)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("question", "parts"),
+    [
+        ("who is hammering plc-2 and with what?", ("who is hammering plc-2", "with what")),
+        ("is plc-1 ok? and since when?", ("is plc-1 ok", "since when")),
+        ("wer fragt plc-6 ab, und wie oft?", ("wer fragt plc-6 ab", "wie oft")),
+        ("where and when was it?", ("where and when was it?",)),
+        ("does the panel ask plc-1 and plc-2?", ("does the panel ask plc-1 and plc-2?",)),
+        ("is it the cable or the program?", ("is it the cable or the program?",)),
+    ],
+)
+def test_two_questions_at_once_are_told_apart(question, parts):
+    assert split_joined(question) == parts
 
 
 @pytest.mark.parametrize(

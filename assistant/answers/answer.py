@@ -6,7 +6,7 @@ question ─▶ read_query ─▶ investigate ─▶ a short answer from the tab
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
@@ -14,9 +14,11 @@ from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
 from assistant.answers.counts import answer_count, asks_for_number, count_codes
+from assistant.answers.events import answer_back, answer_one_event
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
+from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_dns
 from assistant.answers.partners import answer_who, answer_writers, find_culprits, find_targets
 from assistant.answers.reasons import (
@@ -49,7 +51,7 @@ from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
 from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
-from assistant.questions.entities import Mention, list_machines, list_names
+from assistant.questions.entities import Mention, list_machines, list_names, read_devices
 from assistant.questions.forms import read_forms
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query, read_query
@@ -171,7 +173,60 @@ def answer(
         A diagnosis whose first line answers the question.
     """
     keep_outcomes(history, index)  # another process may have taken one back
-    query = query or read_query(question, list_names(analysis))
+    names = list_names(analysis)
+    parts = split_joined(question)
+    if len(parts) > 1 and (query is None or query == read_query(question, names)):
+        asked = [read_query(one, names) for one in parts]
+        if all(map(_is_plain, asked)):
+            return _answer_each(question, parts, asked, analysis, index, device, history)
+    query = query or read_query(question, names)
+    return _answer_one(question, query, analysis, index, device, history)
+
+
+def _answer_each(
+    question: str,
+    parts: Sequence[str],
+    asked: Sequence[Query],
+    analysis: Analysis,
+    index: Index | None,
+    device: str | None,
+    history: History | None,
+) -> Diagnosis:
+    """Several things that were asked at once; what names no device is asked of what the whole names."""
+    answers: list[Diagnosis] = []
+    for part, query in zip(parts, asked, strict=True):
+        whole = read_devices(part, analysis) != Mention()
+        short = query.kind == "count" and not whole and len(part.split()) <= _MOST_OF_SHORT
+        if short and answers and answers[0].kind == "who":
+            continue  # who asks is said with how often
+        said = part if whole else question
+        answers.append(_answer_one(said, query, analysis, index, device, history, short=short))
+    return join_answers(question, answers[0], [one for one in answers[1:] if not one.refused])
+
+
+_MOST_OF_SHORT = 4  # words; "how often" names no trouble, whatever stands before it
+_OF_TROUBLE = frozenset(("wrong", "why", "health"))
+_TROUBLE = re.compile(
+    r"\b(?:why|wrong|problems?|matter|causes?|reasons?|ok|okay|fine|well|healthy|warum|wieso|por que|mal)\b"
+)
+
+
+def _is_plain(query: Query) -> bool:
+    """Whether a part of a question is understood by itself."""
+    named = query.kind not in _OF_TROUBLE or bool(_TROUBLE.search(query.plain))
+    return query.kind not in ("", "numbers") and not query.guessed and named
+
+
+def _answer_one(
+    question: str,
+    query: Query,
+    analysis: Analysis,
+    index: Index | None,
+    device: str | None,
+    history: History | None,
+    *,
+    short: bool = False,
+) -> Diagnosis:
     span, everything = find_span(question, query.kind, analysis), analysis
     if span is not None:
         analysis = narrow(analysis, span)
@@ -188,10 +243,11 @@ def answer(
         return explain(question, found, analysis, index)
     trouble = (
         _answer_missing(asked)
+        or answer_one_event(asked)
         or answer_sides(asked)
+        or answer_back(asked)
         or answer_time(asked, everything)
-        or answer_trouble(asked)
-        or answer_topic(asked)
+        or (None if short else answer_trouble(asked) or answer_topic(asked))
     )
     if trouble is None and query.guessed:  # what its own words name is no guess
         asked = replace(asked, found=_add_reading(found, query), guessed=True)

@@ -4,7 +4,12 @@ import re
 from dataclasses import dataclass
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.descriptions import describe_delay, describe_endings, describe_requests
+from assistant.answers.descriptions import (
+    describe_delay,
+    describe_endings,
+    describe_fares,
+    describe_requests,
+)
 from assistant.answers.replies import answer_answers, answer_loss
 from assistant.answers.sessions import answer_close
 from assistant.answers.states import short_state
@@ -13,12 +18,13 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import DEVICE, is_name_alone
+from traffic.labels import ATTACKS
 
-_MOST = 8
+_MOST, _MOST_BY_TIME = 8, 20
 _NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
 
 
@@ -146,6 +152,10 @@ def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Inciden
     return Answer(line, facts, listing=True)
 
 
+_SUFFERS = re.compile(
+    r"\b(?:suffer\w*|cope\w*|bear\w*|hurt\w*|harm\w*|slow\w*|still (?:answer|work|serve)\w*|impaired|disturbed"
+    r"|leidet|sufre)\b"
+)
 _CAUSE = re.compile(
     r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
 )
@@ -197,8 +207,16 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
         kind = "affected_own_one" if own and first.role != "target" else "affected_yes"
         kind = kind if own else "affected_touched"
         what = first.facts[0].text if first.facts else ""
+        hit = first.label in ATTACKS and (first.role == "target" or device != first.device)
+        fares = describe_fares(asked.view, device, first) if hit else None
+        if (
+            fares is not None
+            and kind_of(fares) == "fares_well"
+            and _SUFFERS.search(asked.query.plain)
+        ):
+            return Answer(begin(fares, "no"), first.facts)
         line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device), what=what)
-        return Answer(line, first.facts)
+        return Answer(line, ((fares,) if fares else ()) + first.facts)
     health = judge_health(device, asked.analysis.verdicts, asked.view)
     if health.standing == "normal":
         return Answer(say("affected_no", "no", name=name), asked.found.facts)
@@ -208,7 +226,9 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
 
 
 _BY_TIME = re.compile(
-    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))|order of (?:time|events)"
+    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))"
+    r"|\b(?:order|sequence|course|history) of (?:time|events|the night|the shift)"
+    r"|\bin (?:what|which) order (?:did|have|has|were|things)|\bone after (?:the other|another)"
     r"|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge|orden cronologico"
 )
 
@@ -230,8 +250,9 @@ def answer_incidents(asked: Asked) -> Answer:
     ended = bool(ENDED.search(asked.query.plain))
     if incidents and (ended or asked.still):
         return list_ended(asked, incidents, over=ended)
-    if _BY_TIME.search(asked.query.plain):
-        incidents = sorted(incidents, key=lambda one: one.start_s)
+    by_time = bool(_BY_TIME.search(asked.query.plain))
+    if by_time:
+        incidents = sorted(incidents, key=lambda one: find_start(one)[0])
     if incidents and _LATEST.search(asked.query.plain):
         incidents = sorted(incidents, key=find_start, reverse=True)
         latest = tuple(describe_incident(one, asked) for one in incidents[:_MOST])
@@ -246,11 +267,15 @@ def answer_incidents(asked: Asked) -> Answer:
         )
     if worst is None:
         return Answer(judged.line, asked.sensor)
-    facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
-    kind = "incidents_least" if least else "incidents"
-    line = say(kind, n=len(incidents), name=asked.view.name_of(worst.device))
-    if len(incidents) > _MOST:
-        facts.append(say("incidents_more", n=len(incidents) - _MOST))
+    most = _MOST_BY_TIME if by_time else _MOST
+    facts = [describe_incident(one, asked) for one in incidents[:most]]
+    kind = "incidents_by_time" if by_time else "incidents_least" if least else "incidents"
+    line = say(
+        kind, n=len(incidents), name=asked.view.name_of(worst.device),
+        start_time_s=find_start(incidents[0])[0],
+    )  # fmt: skip
+    if len(incidents) > most:
+        facts.append(say("incidents_more", n=len(incidents) - most))
     return Answer(line, (*facts, judged.line), listing=True)
 
 

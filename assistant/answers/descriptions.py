@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from assistant.answers.asked import say
+from assistant.detection.incidents import Incident
 from assistant.detection.rules.conversation import prove, word_code
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Proof, Value, listed, plural
 from assistant.facts.proofs import between
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME
@@ -135,6 +136,22 @@ def describe_delay(rows: pd.DataFrame, name: str) -> Fact | None:
     vain = int((rows["outcome"] == "unanswered").sum())
     values: dict[str, Value] = {"median_s": median_s, "high_s": high_s, "longest_s": longest_s}
     return say("delay", "", None, name=name, n=len(known), unanswered=vain, **values)
+
+
+_FEWEST = 5  # requests that show how a device fares
+
+
+def describe_fares(view: TrafficView, device: str, incident: Incident) -> Fact | None:
+    """How many requests of others a device answered while it was hit; None where too few were read."""
+    rows = view.exchanges
+    mine = (rows["server"] == device) & rows["outcome"].isin(OUTCOMES)
+    rows = rows[mine & ~rows["client"].isin([incident.device, *incident.related])]
+    rows = rows[rows["ts"].between(incident.start_s, incident.end_s)]
+    good = int((rows["outcome"] == "answered").sum())
+    if len(rows) < _FEWEST:
+        return None
+    kind = "fares_well" if good == len(rows) else "fares"
+    return say(kind, name=view.name_of(device), n=good, asked=len(rows))
 
 
 def name_function(protocol: str, function: int) -> str:

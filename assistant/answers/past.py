@@ -5,6 +5,7 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, say
+from assistant.answers.descriptions import describe_talks
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import Fact, kind_of
@@ -51,6 +52,44 @@ def answer_worked(asked: Asked) -> Answer | None:
     reply: Reply = "unclear" if early or asked.blind else asked.reply(False)
     kind = "worked_unknown" if early else "worked_never"
     return Answer(say(kind, reply, name=name, start_time_s=start_s), incident.facts)
+
+
+MET = re.compile(
+    r"\b(?:talk\w*|sp(?:eak|oke)\w*|contact\w*|connect\w*|call\w*|known?|seen|met|meet|exchang\w*|visit\w*|dealt|deal|gesprochen|hablad\w*)\b"
+)
+
+
+def answer_met(asked: Asked) -> Answer | None:
+    """Whether two had to do with each other before: those that a question names, else the ends of the
+    incident of the one that it names; None where there are no two."""
+    incident = asked.incident if asked.incident and asked.incident.touches(asked.device) else None
+    others = (
+        [one for one in (incident.device, *incident.peers) if one != asked.device]
+        if incident
+        else []
+    )
+    second = asked.second or next(iter(others), "")
+    if not asked.device or not second:
+        return None
+    names = asked.view.names_of((asked.device, second))
+    talks = asked.talks[asked.talks["src"].eq(second) | asked.talks["dst"].eq(second)]
+    if talks.empty:
+        return Answer(say("met_never", asked.reply(False), names=names))
+    first_s, shown = float(talks["since_s"].min()), tuple(describe_talks(talks, asked.view))
+    before_s = find_start(incident)[0] - first_s if incident else 0.0
+    after_s = first_s - asked.view.start_s
+    if before_s >= _LEARNS_S / 2:
+        line = say(
+            "met_before", asked.reply(True), names=names, first_time_s=first_s, before_s=before_s
+        )
+    elif after_s < _LEARNS_S:
+        reply: Reply = "unclear" if asked.polar else ""
+        line = say("met_from_start", reply, names=names, first_time_s=first_s)
+    else:
+        line = say(
+            "met_then", asked.reply(False), names=names, first_time_s=first_s, after_s=after_s
+        )
+    return Answer(line, shown)
 
 
 def _between(rows: pd.DataFrame, ends: set[str]) -> pd.Series:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.condition import judge_all
 from assistant.answers.documents import find_quotations
-from assistant.answers.past import WORKED, answer_rhythm, answer_worked
+from assistant.answers.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
 from assistant.answers.sides import reply_by_side
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.citations import Citation
@@ -76,9 +76,14 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
 def _choose_attack(asked: Asked) -> Incident | None:
     """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
     attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
-    attacks = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
+    ordered = worst_first(list(asked.analysis.incidents))
     if asked.device:
-        attacks = [one for one in attacks if one.touches(asked.device)]
+        ordered = [one for one in ordered if one.touches(asked.device)]
+    attacks = [one for one in ordered if one.label in ATTACKS]
+    # A fault before which a worse attack stands is meant by the question's own words.
+    fault = asked.incident is not None and asked.incident.label not in ATTACKS
+    if asked.device and fault and ordered and ordered[0] in attacks:
+        return asked.incident
     aimed = [one for one in attacks if one.role == "target" or one.device != asked.device]
     if asked.device and aimed and _SUFFERS.search(asked.query.plain):
         return aimed[0]
@@ -162,6 +167,11 @@ def answer_consequence(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (headline, *over, say("consequence_process")), whole=True)
 
 
+_CLOSES = re.compile(
+    r"\b(?:no|not an?|never mind|rule out|exclude|close (?:the|this|that) (?:ticket|case|file|matter)|without)\b"
+)
+
+
 def answer_security(asked: Asked, headline: Fact) -> Answer:
     """Whether it is a matter for security, by criteria that are said."""
     incident = asked.incident
@@ -193,8 +203,11 @@ def answer_security(asked: Asked, headline: Fact) -> Answer:
         reply = asked.reply(True) if sure else "unclear" if asked.polar else ""
     else:
         kind, reply = "security_fault", asked.reply(False)
+    if reply in ("yes", "no") and _CLOSES.search(asked.query.plain):
+        reply = "no" if reply == "yes" else "yes"  # "can I close it, no cyber incident?"
     line = say(kind, reply, **values)
-    tell = (say("security_contact", **values),) if rules.contact and reply != "no" else ()
+    told = rules.contact and kind != "security_fault"
+    tell = (say("security_contact", **values),) if told else ()
     return Answer(line, (*tell, headline, *incident.facts[1:]))
 
 
@@ -388,6 +401,8 @@ def answer_before(asked: Asked) -> Answer:
     """This plant's own past first, then documents of past incidents."""
     if WORKED.search(asked.query.plain) and (told := answer_worked(asked)):
         return told
+    if MET.search(asked.query.plain) and (met := answer_met(asked)):
+        return met
     incident, history = asked.incident, asked.history
     facts: list[Fact] = []
     if incident is not None and history is not None:

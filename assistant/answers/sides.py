@@ -13,7 +13,7 @@ from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
-from assistant.questions.plain import hide_names
+from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.files import Strict, read_yaml
 
 
@@ -64,13 +64,13 @@ def find_sides(words: str) -> tuple[str, ...]:
 def answer_sides(asked: Asked) -> Answer | None:
     """Which of the sides or devices that a question offers it is; None where it offers none, or nothing
     that was found tells."""
-    incident, words = asked.incident, asked.question.lower()
+    incident, words = asked.incident, asked.question[:MAX_CHARS].lower()
     if incident is None or not incident.facts or asked.found.standing == "inconclusive":
         return None
     if not asked.either or _HARM.search(words) or _NO_CHOICE.search(words):
         return None
     clause = next((one for one in reversed(_CLAUSE.split(words)) if _OR.search(one)), words)
-    options = [_read_option(one, asked) for one in _OR.split(clause)]
+    options = [_read_option(one, asked) for one in _OR.split(clause)[:_MOST_OPTIONS]]
     options = [one for one in options if one.sides or one.device]
     if len(options) < 2:
         return None
@@ -136,6 +136,7 @@ def reply_by_side(asked: Asked, incident: Incident) -> Reply:
     return "unclear" if sides & set(known.maybe) else ""
 
 
+_MOST_OPTIONS = 5
 _OF_DEVICE = ("machine", "program")  # what a device is, beside the way to it
 
 

@@ -6,6 +6,7 @@ What was measured of that cause says who, how often and how long; a count of som
 import re
 
 from assistant.answers.asked import Answer, Asked, say_span
+from assistant.answers.past import MET
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_causes
@@ -38,6 +39,8 @@ def answer_topic(asked: Asked) -> Answer | None:
     # "is plc-1 running?" of one that was told to stop: that it answers does not say that it runs.
     runs = "running" in query.plain
     if query.kind in ("answers", "devices") and asked.device and not (asked.alike or runs):
+        return None
+    if query.kind == "before" and asked.second and MET.search(query.plain):
         return None
     two = asked.second and DEVICE in query.plain
     incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None

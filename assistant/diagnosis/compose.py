@@ -38,6 +38,7 @@ class Sections:
 
     Attributes:
         headline: the answer in one sentence.
+        further: the same of what else was asked at once.
         notes: what the operator should know about the answer.
         explanation: what it means.
         seen: texts of the facts; ``worded`` stands in their place where a model worded them.
@@ -77,6 +78,7 @@ class Sections:
     alike: int = 0
     steps: bool = False
     gloss: int = 1
+    further: tuple[str, ...] = ()
     clock: Clock = UTC_CLOCK
 
 

@@ -1,0 +1,101 @@
+"""Whether two incidents are one event, whether all is over, and how who is hit fares meanwhile."""
+
+import re
+
+import numpy as np
+
+from assistant.answers.asked import Answer, Asked, say, say_span
+from assistant.answers.condition import describe_incident, judge_all
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.resemblance import measure_resemblance
+from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.questions.entities import read_devices, worst_first
+from assistant.questions.plain import MAX_CHARS
+
+_ONE_EVENT = re.compile(
+    r"\b(?:one|same|single) (?:and the same )?(?:event|story|cause|thing|incident|reason|root cause|trouble)s?\b"
+    r"|\bone \w+ or two\b|\bcoincidence\b|\bto do with (?:each|one an)other\b"
+    r"|\b(?:related|connected|linked) (?:to each other|events?|incidents?)\b"
+    r"|\b(?:events|incidents|both|two) (?:related|connected|linked)\b"
+    r"|\bzusammenhang\b|\bzusammen\w*haengen\b|\bel mismo (?:evento|problema|incidente)\b"
+)
+_HALVES = re.compile(r"\b(?:and|or|with|then|followed by|und|y|con)\b|[,;]", re.IGNORECASE)
+
+
+def answer_one_event(asked: Asked) -> Answer | None:
+    """Whether the two incidents that a question speaks of are one event; None where it asks nothing of
+    the kind, or there are no two. That they began together proves no common cause."""
+    if not _ONE_EVENT.search(asked.query.plain):
+        return None
+    two = _find_two(asked)
+    if len(two) < 2:
+        return None
+    first, second = two
+    view, gap_s = asked.view, find_start(second)[0] - find_start(first)[0]
+    shared = first.device == second.device
+    line = say(
+        "one_event_device" if shared else "one_event_open",
+        "unclear" if asked.polar or asked.either else "",
+        first=read_playbook(first.label).short, first_name=view.name_of(first.device),
+        second=read_playbook(second.label).short, second_name=view.name_of(second.device),
+        gap_s=abs(gap_s),
+    )  # fmt: skip
+    facts = tuple(describe_incident(one, asked) for one in two)
+    return Answer(line, facts, listing=True, standing="inconclusive")
+
+
+def _find_two(asked: Asked) -> list[Incident]:
+    """The two incidents that a question means most, the earlier first: of each of its halves the
+    nearest, else the nearest of the whole."""
+    known = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
+    chosen: list[Incident] = []
+    question = asked.question[:MAX_CHARS]
+    for part in (*_HALVES.split(question)[:_MOST_PARTS], question, question):
+        named = {*read_devices(part, asked.analysis).devices}
+        left = [one for one in known if one not in chosen]
+        near = measure_resemblance(part, left, asked.analysis)
+        touched = np.array([any(map(one.touches, named)) for one in left])
+        whole = part is question
+        if len(left) and len(chosen) < 2 and (whole or near.max() >= _NEAR):
+            chosen.append(left[int((near + touched).argmax())])
+    return sorted(chosen, key=lambda one: find_start(one)[0])
+
+
+_NEAR, _MOST_PARTS = 0.35, 6
+_BACK = re.compile(
+    r"\b(?:back to normal|all clear|(?:normal|ok|okay|fine|well|quiet|calm|good|stable) again|as (?:it was )?before"
+    r"|under control|stand down|everything over|all over|over and done|wieder (?:normal|ok|ruhig|gut|alles)"
+    r"|alles wieder|entwarnung|de nuevo normal|vuelto a la normalidad|otra vez normal)\b"
+)
+
+
+def answer_back(asked: Asked) -> Answer | None:
+    """Whether all incidents are over; None where another thing is asked, or there were none. What was not
+    judged is said, and only where nothing is left is it "yes"."""
+    incidents = [one for one in asked.analysis.incidents if one.facts]
+    if asked.device:
+        incidents = [one for one in incidents if one.touches(asked.device)]
+    if not incidents or not _BACK.search(asked.query.plain):
+        return None
+    going = worst_first([one for one in incidents if not is_over(one, asked.analysis)])
+    if len(incidents) == 1:
+        over = not going
+        return Answer(
+            say_span(asked, incidents[0], "" if over else asked.reply(False)), incidents[0].facts
+        )
+    judged = judge_all(asked.analysis)
+    if going:
+        line = say(
+            "back_not", asked.reply(False), n=len(going), all=len(incidents),
+            name=asked.view.name_of(going[0].device), end_time_s=asked.analysis.capture.end_s,
+        )  # fmt: skip
+        return Answer(line, tuple(describe_incident(one, asked) for one in going), listing=True)
+    last = max(incidents, key=find_end)
+    before_s = asked.analysis.capture.end_s - find_end(last)
+    line = say(
+        "back_all", all=len(incidents), end_time_s=find_end(last), before_s=max(before_s, 0.0),
+        name=asked.view.name_of(last.device),
+    )  # fmt: skip
+    shown = [describe_incident(last, asked), judged.line, *asked.sensor]
+    return Answer(line, tuple(shown), listing=True)
