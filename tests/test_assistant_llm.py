@@ -337,3 +337,22 @@ def test_a_prompt_that_comes_again_is_scored_once():
     assert scorer.score(["ccc", "a"], ["x", "y"]).tolist() == [[3, 3], [1, 1]]
     assert asked == ["a", "bb", "ccc"]
     assert scorer.score(["a"], ["x", "z", "w"]).tolist() == [[1, 1, 1]]
+
+
+def test_of_many_prompts_the_latest_are_kept():
+    asked = []
+
+    class Lengths:
+        chat_capable = False
+
+        def score(self, prompts, choices, progress=None):
+            asked.extend(prompts)
+            return np.array([[len(prompt)] for prompt in prompts], np.float32)
+
+    scorer = RememberedScores(Lengths(), most=2)
+    scorer.score(["a", "bb"], ["x"])  # the newer half is full, and becomes the older one
+    assert scorer.score(["a", "ccc"], ["x"]).tolist() == [[1], [3]]  # full again: bb is let go
+    assert scorer.score(["a"], ["x"]).tolist() == [[1]]
+    assert asked == ["a", "bb", "ccc"]
+    assert scorer.score(["bb", "ccc", "dddd"], ["x"]).tolist() == [[2], [3], [4]]
+    assert asked == ["a", "bb", "ccc", "bb", "dddd"]

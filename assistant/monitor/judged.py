@@ -15,7 +15,8 @@ from traffic.plant import Plant
 from traffic.samples import COUNTED
 from traffic.windows import WINDOW_SAMPLES, Windows
 
-_MOST_REMEMBERED = 200_000
+# Of 50 busy devices those of half an hour or more, some 7 MB at most: texts that come again come soon.
+_MOST_REMEMBERED = 10_000
 _SEED = 20_261_127
 
 
@@ -41,8 +42,8 @@ class Judge:
         self, llm: Scorer, card: AdapterCard, kept: pd.DataFrame, plant: Plant | None = None
     ) -> None:
         """Go on with kept verdicts, ``VERDICT_COLUMNS``; ``plant`` tells the devices' roles."""
-        self._llm, self._card, self._kept, self._plant = llm, card, kept, plant
-        self._scorer, self._asked = RememberedScores(llm), 0
+        self._card, self._kept, self._plant = card, kept, plant
+        self._scorer = RememberedScores(llm, _MOST_REMEMBERED)
 
     def judge(self, windows: Windows, revised_since_s: float) -> Judged:
         """Judge the windows that are new, or that hold something else than before.
@@ -62,7 +63,7 @@ class Judge:
         fresh = np.flatnonzero(~same)
         verdicts = before[["label", "direction", "probability", "abstained", *CHANCES]].copy()
         if len(fresh):
-            said = self._classify(windows.take(fresh))
+            said = classify(windows.take(fresh), self._scorer, self._card, plant=self._plant)
             if same.any():
                 said = said[verdicts.columns].set_index(fresh)
                 verdicts = pd.concat([verdicts[same], said]).sort_index()
@@ -90,12 +91,6 @@ class Judge:
     def forget(self) -> None:
         """Begin anew."""
         self._kept = self._kept.iloc[:0]
-
-    def _classify(self, windows: Windows) -> pd.DataFrame:
-        self._asked += len(windows)
-        if self._asked > _MOST_REMEMBERED:
-            self._scorer, self._asked = RememberedScores(self._llm), len(windows)
-        return classify(windows, self._scorer, self._card, plant=self._plant)
 
 
 def mark_windows(windows: Windows) -> np.ndarray:
