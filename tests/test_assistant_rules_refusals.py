@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from frames import SERVER, Frame, ethernet, mqtt_login, read, udp_packet
+from frames import CLIENT, SERVER, Frame, ethernet, mqtt_login, read, talk, udp_packet
 
 from assistant.detection.rules import apply_rules
 from assistant.detection.rules.floods import join_floods
@@ -102,6 +102,24 @@ def test_a_guess_that_was_right_is_said(tmp_path):
     frames += mqtt_login(300.0, CLIENTS[0], 0, "line", "sesame")
     label, kinds = _login_hit(tmp_path, frames)
     assert (label, kinds[1:3]) == ("brute_force", ["logins_tried", "let_in"])
+
+
+@pytest.mark.parametrize("let_in", [False, True])
+def test_guesses_over_telnet_are_counted_and_the_one_that_was_right_is_said(tmp_path, let_in):
+    turns = [("<", b"\xff\xfd\x01")]
+    for n in range(40):  # a list of 12 passwords, gone through three times and a bit
+        turns += [("<", b"login: "), (">", b"root\r\n"), ("<", b"Password: ")]
+        turns += [(">", b"p%d\r\n" % (n % 12)), ("<", b"Login incorrect\r\n")]
+    if let_in:
+        turns += [("<", b"login: "), (">", b"root\r\n"), ("<", b"Password: ")]
+        turns += [(">", b"sesame\r\n"), ("<", b"\r\n# ")]
+    hits = apply_rules(_view(tmp_path, talk(23, *turns)))
+    (hit,) = [one for one in hits if kind_of(one.fact) == "login_refused"]
+    assert (hit.label, hit.device) == ("brute_force", CLIENT)
+    assert (hit.fact.values["refused"], hit.fact.values["asked"]) == (40, 40)
+    said = {kind_of(fact): fact.values for fact in hit.facts}
+    assert said["logins_tried"]["logins"] == 12
+    assert ("let_in" in said) == let_in
 
 
 def test_a_login_is_a_number_that_tells_whether_two_are_the_same(tmp_path):

@@ -12,7 +12,7 @@ from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import is_login, is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import SERVICE_PORTS
 from traffic.labels import ATTACKS
@@ -93,13 +93,17 @@ def answer_logins(asked: Asked) -> Answer:
     if attacks and asked.polar and _REACHED.search(asked.query.plain):
         line = say("attack_reach", "unclear", n=len(attacks))
         return Answer(line, tuple(one.facts[0] for one in attacks))
-    rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
+    logins = rows[is_login(rows)]
+    rows = logins[logins["outcome"].isin(["answered", "refused"])]
     refused = rows[is_refused(rows)]
     if _OTHERS.search(asked.query.plain) and len(refused):
         return _of_others(asked, rows, refused)
     guessed = find_incidents(asked, _GUESSES)
     service = next((one for one in _LOGIN_SERVICES if one in asked.query.plain.split()), "")
-    if service:  # its logins are not read
+    if service and (logins["protocol"] == service).any():
+        rows, refused = (part[part["protocol"] == service] for part in (rows, refused))
+        guessed = []
+    elif service:  # its logins are not read
         at = f"port {SERVICE_PORTS[service]} "
         guessed = [one for one in guessed if any(at in fact.text for fact in one.facts)]
         return _without_refusals(asked, rows[:0], guessed)
@@ -116,10 +120,13 @@ def answer_logins(asked: Asked) -> Answer:
     clients = listed(map(asked.view.name_of, dict.fromkeys(refused["client"].astype("str"))), _MOST)
     kind = "logins_refused" if inside else "logins_out"
     out = say(kind, n=len(refused), asked=len(rows), clients=clients)
+    open_ = _leave_open(asked, logins, refused)
     if asked.query.measure or not asked.polar:
-        return Answer(out, (*inside, *told, *others))
+        return Answer(out, (*inside, *open_, *told, *others))
     if inside:
         return Answer(begin(inside[0], "yes"), (*inside[1:], out, *told))
+    if open_:
+        return Answer(begin(open_[0], "unclear"), (*open_[1:], out, *others, *told))
     if unread:  # over a protocol whose logins are not read
         return Answer(say("logins_unread", "unclear", what=others[0].text), (out, *others, *told))
     return Answer(begin(out, "no"), told)
@@ -145,14 +152,33 @@ def _of_others(asked: Asked, rows: pd.DataFrame, refused: pd.DataFrame) -> Answe
     return Answer(line, (*describe_requests(others, asked.view), *told))
 
 
+def _leave_open(asked: Asked, logins: pd.DataFrame, refused: pd.DataFrame) -> list[Fact]:
+    """Clients that were refused and of which another login has an outcome that is not known."""
+    unseen = logins[logins["outcome"] == "unseen"]
+    facts = []
+    for (client, server), mine in refused.groupby(["client", "server"], observed=True):
+        pair = unseen[(unseen["client"] == client) & (unseen["server"] == server)]
+        if (pair["ts"] > mine["ts"].min()).any():
+            names = {
+                "client": asked.view.name_of(str(client)),
+                "server": asked.view.name_of(str(server)),
+            }
+            facts.append(say("logins_unseen", n=len(pair), **names))
+    return facts
+
+
 def _let_in(asked: Asked, rows: pd.DataFrame, refused: pd.DataFrame) -> list[Fact]:
     """Clients that were let in by a server after it had refused them."""
     facts = []
     for (client, server), mine in refused.groupby(["client", "server"], observed=True):
         pair = rows[(rows["client"] == client) & (rows["server"] == server)]
         later = pair[(pair["ts"] > mine["ts"].min()) & ~pair.index.isin(mine.index)]
-        before = pair[(pair["ts"] < mine["ts"].min()) & ~pair.index.isin(mine.index)]
-        if later.empty or len(before):  # it is let in at other times too
+        # Whoever was answered before is let in at other times too.
+        known = asked.requests
+        known = known[(known["client"] == client) & (known["server"] == server)]
+        known = known[known["protocol"] == mine["protocol"].iloc[0]]
+        before = (known["outcome"] == "answered") & (known["ts"] < mine["ts"].min())
+        if later.empty or before.any():
             continue
         facts.append(
             say(

@@ -71,6 +71,14 @@ def is_refused(rows: pd.DataFrame) -> pd.Series:
     return (rows["outcome"] == "refused") | _is_alone(rows)
 
 
+def is_login(rows: pd.DataFrame) -> pd.Series:
+    """Requests to be let in, whose protocol says whether they were."""
+    found = pd.Series(False, rows.index)
+    for name in rows["protocol"].unique():
+        found |= (rows["protocol"] == name) & rows["function"].isin(BY_NAME[str(name)].logins)
+    return found
+
+
 def _is_failure(rows: pd.DataFrame) -> pd.Series:
     unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
     return ((rows["outcome"] == "unanswered") | is_refused(rows) | _has_trouble(rows)) & ~unknown

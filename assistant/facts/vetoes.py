@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.attribution import LOGIN_PORTS, Attribution
+from assistant.facts.requests import is_login, is_refused
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import PROTOCOLS
@@ -29,9 +30,12 @@ _STREAM_SLOTS = 6  # a minute
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
-def not_a_guess(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
+def not_a_guess(found: Attribution, view: TrafficView) -> bool:
     """No login is refused, and no login port is tried again and again for a moment."""
-    if (found.evidence["kind"] == "mqtt_refused").any():
+    asked = view.exchanges
+    asked = asked[(asked["client"] == found.device) | (asked["server"] == found.device)]
+    refused_logins = is_login(asked) & is_refused(asked)
+    if (found.evidence["kind"] == "mqtt_refused").any() or refused_logins.any():
         return False
     logins = found.flows[found.flows["port"].isin(LOGIN_PORTS)]
     if logins.empty:

@@ -16,7 +16,7 @@ from pandas.api.types import union_categoricals
 from traffic.arrays import number_groups, starts_run
 from traffic.conversations import EXCHANGE_COLUMNS, OUTCOMES, empty_exchanges
 from traffic.pcap.headers import TCP
-from traffic.pcap.messages import Messages, cut_messages, order_segments
+from traffic.pcap.messages import MessageBytes, Messages, cut_messages, order_segments
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.protocol import ANSWER, ASK, KINDS, SKIP, TELL, Events, Protocol
@@ -162,13 +162,19 @@ def _read_protocol(
     chosen = (named | hinted) & flows["transport"].isin(protocol.transports).to_numpy()
     if not chosen.any():
         return pd.DataFrame()
-    if protocol.read is None:
-        work, chosen = _select_openings(work, named, flows["server_port"].to_numpy())
+    opens = protocol.read is None or protocol.opens
+    if opens:
+        few, first = _select_openings(work, named, flows["server_port"].to_numpy())
+        for messages in _cut(packets, few, first, _whole_stream, 1, resyncs=False):
+            said += [_identify(protocol, messages)] if len(messages) else []
     rows, begun = [], flows["begun"].to_numpy()
-    for messages in _cut(protocol, packets, work, chosen):
-        if protocol.identify is not None and len(messages):
+    length, width, resyncs = protocol.message_bytes, protocol.head_bytes, protocol.resyncs
+    for messages in (
+        () if protocol.read is None else _cut(packets, work, chosen, length, width, resyncs)
+    ):
+        if protocol.identify is not None and not opens and len(messages):
             said.append(_identify(protocol, messages))
-        if protocol.read is not None and len(messages):
+        if len(messages):
             rows.append(_read_messages(protocol, messages, named, begun, names, services))
     if not any(len(part) for part in rows):
         return pd.DataFrame()
@@ -176,13 +182,15 @@ def _read_protocol(
 
 
 def _cut(
-    protocol: Protocol, packets: Packets, work: pd.DataFrame, chosen: np.ndarray
+    packets: Packets,
+    work: pd.DataFrame,
+    chosen: np.ndarray,
+    length: MessageBytes | None,
+    width: int,
+    resyncs: bool,
 ) -> list[Messages]:
     segments = order_segments(packets, work, chosen)
     tcp = packets.table["proto"].to_numpy()[segments.row] == TCP
-    length, width, resyncs = protocol.message_bytes, protocol.head_bytes, protocol.resyncs
-    if protocol.read is None:
-        length, width, resyncs = _whole_stream, 1, False
     return [
         cut_messages(segments.take(tcp), length, width, resyncs),
         cut_messages(segments.take(~tcp), None, 0),

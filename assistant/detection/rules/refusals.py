@@ -248,7 +248,10 @@ def _find_wrong(
         protocol = BY_NAME[str(rows["protocol"].iloc[0])]
         login = int(code) in protocol.denied and (mine["kind"] == "session").all()
         alike = rows[same.isin(same[mine.index].unique())]
-        answered_s = alike.loc[alike["outcome"] == "answered", "ts"]
+        fine = alike["outcome"] == "answered"
+        if login and (mine["login"] >= 0).all():  # a guess that is right makes the others none
+            fine &= alike["login"].isin(mine["login"])
+        answered_s = alike.loc[fine, "ts"]
         needed = login or len(answered_s) >= _MIN_BEFORE
         turned = needed and not (answered_s > mine["ts"].min()).any()
         least_s = _MIN_TURNED_S if turned else _MIN_REFUSED_S
@@ -273,10 +276,13 @@ def _find_wrong(
             values = {"again_time_s": float(again["ts"].min())}
             facts.append(make_fact("works_again", _SENTENCES["works_again"], values))
         tries_many = login and _tries_logins(mine)
-        guesses = login and not len(before) and (tries_many or _is_guessing(mine["ts"]))
+        hurries = login and _is_guessing(mine["ts"])
+        guesses = login and not len(before) and (tries_many or hurries)
         label = "brute_force" if guesses else "misconfiguration"
         if login:
-            facts[1:1] = _tell_logins(view, client, rows, mine)
+            # A short list of guesses is gone through more than once.
+            many = guesses and mine["login"].nunique() >= _MANY_LOGINS
+            facts[1:1] = _tell_logins(view, client, rows, mine, tries_many or many)
         hits.append(make_hit(client, label, facts, server, mine))
     return hits or _find_partly_refused(view, client, server, rows, wrong)
 
@@ -294,9 +300,9 @@ def _tries_logins(refused: pd.DataFrame) -> bool:
 
 
 def _tell_logins(
-    view: TrafficView, client: str, rows: pd.DataFrame, refused: pd.DataFrame
+    view: TrafficView, client: str, rows: pd.DataFrame, refused: pd.DataFrame, guesses: bool
 ) -> list[Fact]:
-    """Whether it was always the same login, and whether one was right after all."""
+    """Whether it was always the same login or guesses, and whether one was right after all."""
     known = refused["login"] >= 0
     if not known.all():
         return []  # encrypted, or of a protocol whose logins are not read: open
@@ -306,7 +312,7 @@ def _tell_logins(
         "refused": len(refused),
     }
     kind = "login_kept" if values["logins"] == 1 else "logins_kept"
-    if not _tries_logins(refused):
+    if not guesses:
         return [make_fact(kind, _SENTENCES[kind], values)]
     facts = [make_fact("logins_tried", _SENTENCES["logins_tried"], values)]
     let_in = rows[(rows["outcome"] == "answered") & (rows["login"] >= 0)]

@@ -1,6 +1,6 @@
 """What servers of IT protocols call themselves when a client comes: banners and certificates.
 
-Their content is not read otherwise.
+Their content is not read otherwise, but for logins in clear text.
 """
 
 import re
@@ -11,6 +11,18 @@ import numpy as np
 from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.certificates import read_subject
+from traffic.pcap.protocols.logins import (
+    FTP_REFUSALS,
+    FUNCTIONS,
+    HTTP_REFUSALS,
+    METHODS,
+    TELNET_REFUSALS,
+    read_ftp,
+    read_http,
+    read_telnet,
+    say_status,
+    say_words,
+)
 from traffic.pcap.protocols.protocol import (
     Fits,
     Heads,
@@ -23,9 +35,6 @@ from traffic.pcap.protocols.protocol import (
 _HEADER = 2048  # bytes of an HTTP header that are looked at
 _GREETING = 256
 _CERTIFICATE = 8192
-_METHODS = (
-    b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH ",
-)  # fmt: skip
 _SERVER = re.compile(rb"\r?\nserver:[ \t]*([^\r\n]+)", re.IGNORECASE)
 _REALM = re.compile(rb"\r?\nwww-authenticate:[^\r\n]*realm=\"([^\"\r\n]+)\"", re.IGNORECASE)
 _TELNET_OPTION = re.compile(rb"\xff(?:[\xfb-\xfe].|\xfa.*?\xff\xf0|.)", re.DOTALL)
@@ -112,19 +121,35 @@ def _fits_either(*starts: bytes) -> Fits:
     return lambda heads: orig(heads) | resp(heads)
 
 
+_TEXT_STARTS = np.array([7, 8, 9, 10, 13, 27, *range(32, 127)], np.uint8)
+_LAST_OPTION = 49  # of those that IANA numbers in a row
+
+
 def _fits_telnet(heads: Heads) -> np.ndarray:
-    """Options are negotiated: IAC, then WILL, WONT, DO or DONT (RFC 854)."""
-    head = np.where(heads.resp_payload[:, None] > 0, heads.resp, heads.orig)
-    return (head[:, 0] == 0xFF) & (head[:, 1] >= 0xFB) & (head[:, 1] <= 0xFE)
+    """Options are negotiated: IAC, then WILL, WONT, DO or DONT, and an option (RFC 854)."""
+    resp = heads.resp_payload > 0
+    head = np.where(resp[:, None], heads.resp, heads.orig)
+    size = np.where(resp, heads.resp_payload, heads.orig_payload)
+    starts = (head[:, 0] == 0xFF) & (head[:, 1] >= 0xFB) & (head[:, 1] <= 0xFE)
+    # What follows is the next of them or text.
+    goes_on = (size == 3) | (head[:, 3] == 0xFF) | np.isin(head[:, 3], _TEXT_STARTS)
+    return starts & (head[:, 2] <= _LAST_OPTION) & goes_on
 
 
 HTTP = Protocol(
     name="http",
     transports=(TCP,),
     ports=(80, 81, 8000, 8080, 8888),
-    fits=starts_with(*_METHODS),
+    fits=starts_with(*METHODS),
     anywhere=True,
     identify=_identify_http,
+    opens=True,
+    read=read_http,
+    functions=FUNCTIONS,
+    logins=frozenset(FUNCTIONS),
+    refusals=HTTP_REFUSALS,
+    denied=frozenset(HTTP_REFUSALS),
+    say_code=say_status,
 )
 TLS = Protocol(
     name="ssl",
@@ -148,7 +173,26 @@ FTP = Protocol(
     ports=(21,),
     fits=starts_with(b"220", side="resp"),
     identify=_identify_greeting("FTP banner", b"220 "),
+    opens=True,
+    read=read_ftp,
+    functions=FUNCTIONS,
+    logins=frozenset(FUNCTIONS),
+    refusals=FTP_REFUSALS,
+    denied=frozenset(FTP_REFUSALS),
+    say_code=say_status,
 )
 TELNET = Protocol(
-    name="telnet", transports=(TCP,), ports=(23,), fits=_fits_telnet, identify=_identify_telnet
+    name="telnet",
+    transports=(TCP,),
+    ports=(23,),
+    fits=_fits_telnet,
+    anywhere=True,
+    identify=_identify_telnet,
+    opens=True,
+    read=read_telnet,
+    functions=FUNCTIONS,
+    logins=frozenset(FUNCTIONS),
+    refusals=TELNET_REFUSALS,
+    denied=frozenset(TELNET_REFUSALS),
+    say_code=say_words,
 )

@@ -276,6 +276,7 @@ MQTT = Protocol(
     resyncs=False,
     read=_read,
     functions=TYPES,
+    logins=frozenset({CONNECT}),
     refusals=REASONS,
     busy=frozenset({3, 136, 137}),
     code_field="mqtt.conack.val",

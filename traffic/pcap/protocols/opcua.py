@@ -411,6 +411,7 @@ OPCUA = Protocol(
     head_bytes=_HEAD_BYTES,
     read=_read,
     functions=FUNCTIONS,
+    logins=frozenset({ACTIVATE}),
     refusals=REFUSALS,
     busy=frozenset(code << 16 for code in _BUSY),
     denied=frozenset(code << 16 for code in _DENIED),

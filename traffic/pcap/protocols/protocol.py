@@ -129,6 +129,7 @@ class Protocol:
         remarks: codes that an answer may carry and still answers; words for them are in
             ``refusals`` too.
         troubles: which remarks say that something is wrong with the device itself.
+        logins: functions by which a client asks to be let in, and is or is not.
         interrupts: functions of the kind ``control`` that stop a device's work or start it anew.
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
@@ -148,6 +149,7 @@ class Protocol:
             alone pairs them.
         identify: what messages say of make, model and firmware of devices. Without ``read`` it gets
             the beginnings of streams alone, each as one message, of a few flows of each server.
+        opens: whether it gets these though there is a ``read``.
         make_events: evidence by kind for samples, from the protocol's exchanges.
         evidence: the kinds that ``make_events`` gives, with the words for their codes.
     """
@@ -166,6 +168,7 @@ class Protocol:
     refusals: Mapping[int, str] = field(default_factory=dict)
     remarks: frozenset[int] = frozenset()
     troubles: frozenset[int] = frozenset()
+    logins: frozenset[int] = frozenset()
     interrupts: frozenset[int] = frozenset()
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
@@ -182,6 +185,7 @@ class Protocol:
     repeats: bool = False
     broadcasts: bool = False
     identify: Callable[[Messages], list[Identity]] | None = None
+    opens: bool = False
     make_events: Callable[[pd.DataFrame], Events] = no_events
     evidence: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
