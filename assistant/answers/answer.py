@@ -14,7 +14,7 @@ from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
 from assistant.answers.counts import answer_count, asks_for_number, count_codes
-from assistant.answers.events import answer_back, answer_one_event
+from assistant.answers.events import answer_back, answer_fares, answer_one_event
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
@@ -246,6 +246,7 @@ def _answer_one(
         or answer_one_event(asked)
         or answer_sides(asked)
         or answer_back(asked)
+        or answer_fares(asked)
         or answer_time(asked, everything)
         or (None if short else answer_trouble(asked) or answer_topic(asked))
     )

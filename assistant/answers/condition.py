@@ -18,7 +18,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import DEVICE, is_name_alone
@@ -152,10 +152,6 @@ def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Inciden
     return Answer(line, facts, listing=True)
 
 
-_SUFFERS = re.compile(
-    r"\b(?:suffer\w*|cope\w*|bear\w*|hurt\w*|harm\w*|slow\w*|still (?:answer|work|serve)\w*|impaired|disturbed"
-    r"|leidet|sufre)\b"
-)
 _CAUSE = re.compile(
     r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
 )
@@ -209,12 +205,6 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
         what = first.facts[0].text if first.facts else ""
         hit = first.label in ATTACKS and (first.role == "target" or device != first.device)
         fares = describe_fares(asked.view, device, first) if hit else None
-        if (
-            fares is not None
-            and kind_of(fares) == "fares_well"
-            and _SUFFERS.search(asked.query.plain)
-        ):
-            return Answer(begin(fares, "no"), first.facts)
         line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device), what=what)
         return Answer(line, ((fares,) if fares else ()) + first.facts)
     health = judge_health(device, asked.analysis.verdicts, asked.view)

@@ -4,14 +4,17 @@ import re
 
 import numpy as np
 
-from assistant.answers.asked import Answer, Asked, say, say_span
+from assistant.answers.asked import Answer, Asked, begin, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
+from assistant.answers.descriptions import describe_fares
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.facts.fact import kind_of
 from assistant.questions.entities import read_devices, worst_first
 from assistant.questions.plain import MAX_CHARS
+from traffic.labels import ATTACKS
 
 _ONE_EVENT = re.compile(
     r"\b(?:one|same|single) (?:and the same )?(?:event|story|cause|thing|incident|reason|root cause|trouble)s?\b"
@@ -63,6 +66,37 @@ def _find_two(asked: Asked) -> list[Incident]:
 
 
 _NEAR, _MOST_PARTS = 0.35, 6
+_KEEPS = re.compile(
+    r"\b(?:keep|kept|carry|carried|go|went) (?:on )?(?:work|serv|answer|runn)\w*"
+    r"|\bstill (?:work|serv|answer|runn|respond)\w*"
+    r"|\b(?:cope[sd]?|coping|survive[sd]?|surviving|withst\w+|stay\w* (?:up|alive|reachable)|available|usable)\b"
+)
+_SUFFERS = re.compile(r"\b(?:suffer\w*|hurt\w*|harm\w*|slow\w*|impaired|disturb\w*|leidet|sufre)\b")
+
+
+def answer_fares(asked: Asked) -> Answer | None:
+    """Whether a device that is attacked still serves the others; None where that is not asked, or
+    nothing attacks it."""
+    keeps, suffers = _KEEPS.search(asked.query.plain), _SUFFERS.search(asked.query.plain)
+    if not asked.device or not asked.polar or not (keeps or suffers):
+        return None
+    hits = [
+        one
+        for one in worst_first([one for one in asked.analysis.incidents if one.facts])
+        if one.label in ATTACKS
+        and (one.role == "target" if one.device == asked.device else one.touches(asked.device))
+    ]
+    named = find_asked(asked.query.plain)
+    hits.sort(key=lambda one: one.label not in named)
+    if not hits or (asked.second and not hits[0].touches(asked.second)):
+        return None
+    fares = describe_fares(asked.view, asked.device, hits[0])
+    if fares is None:
+        return None
+    well = kind_of(fares) == "fares_well"
+    return Answer(begin(fares, asked.reply(well == bool(keeps))), hits[0].facts)
+
+
 _BACK = re.compile(
     r"\b(?:back to normal|all clear|(?:normal|ok|okay|fine|well|quiet|calm|good|stable) again|as (?:it was )?before"
     r"|under control|stand down|everything over|all over|over and done|wieder (?:normal|ok|ruhig|gut|alles)"

@@ -23,6 +23,14 @@ _ASKS = rf"(?:(?:also|then|if so) )?(?:{_WHAT}|{_PREPOSITION}|{_VERB}|{_ELSEWHER
 _JOINT = re.compile(
     rf"\?+\s*(?:(?:and|und|y) )?|,? (?:and|und|y|plus) (?={_ASKS})|, (?={_ASKS})", re.IGNORECASE
 )
+# A part without such a beginning tells something: "plc-2 refuses us, why?" asks one thing.
+_QUESTION = re.compile(
+    rf"^(?:(?:and|but|so|und|y|ok|hi|hello|please)\b,? )*(?:{_ASKS}|{_VERB.split(' ')[0]}\b"
+    r"|(?:(?:any|some)(?:one|body|thing)|tell|name|list|show|give|say|explain|find|compare|describe"
+    r"|i (?:want|need|would like)|at|in|on|after|until)\b)",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"[.:;!] | [-–] ")
 _LEAST_WORDS = 3  # "where and when was it?" asks one thing
 
 
@@ -31,13 +39,14 @@ def split_joined(question: str) -> tuple[str, ...]:
 
     >>> split_joined("who polls plc-6, and how often?")
     ('who polls plc-6', 'how often')
-    >>> split_joined("where and when was it?")
-    ('where and when was it?',)
+    >>> split_joined("where and when was it?"), split_joined("plc-2 refuses us, why?")
+    (('where and when was it?',), ('plc-2 refuses us, why?',))
     """
     parts = [one.strip() for one in _JOINT.split(question[:MAX_CHARS]) if re.search(r"\w{2}", one)]
     if len(parts) < 2 or len(parts[0].split()) < _LEAST_WORDS:
         return (question,)
-    return tuple(parts[:_MOST_PARTS])
+    asking = [one for one in parts if _QUESTION.match(_CLAUSE.split(one)[-1].strip())]
+    return tuple(asking[:_MOST_PARTS]) if len(asking) > 1 else (question,)
 
 
 _REPLY = re.compile(r"^(?:yes|no|cannot tell)(?:, \w+)?: ")

@@ -41,6 +41,8 @@ _SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attac
 def answer_who(asked: Asked) -> Answer:
     """Who does to the device what was asked for, or to whom the device does it."""
     relation = asked.query.relation
+    if relation in ("talk", "ask", "outside") and _UNWANTED.search(asked.query.plain):
+        return _blame(replace(asked, query=replace(asked.query, relation="attack")), ATTACKS)
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
     if relation == "talk" and asked.query.measure in ("refused", "failed"):
@@ -70,6 +72,10 @@ def answer_who(asked: Asked) -> Answer:
     return said
 
 
+_UNWANTED = re.compile(
+    r"\b(?:should ?n.t|should not|must not|may not|not (?:be )?(?:allowed|supposed|meant) to|no business"
+    r"|uninvited|unwanted)\b"
+)
 _LOADS = re.compile(
     r"\b(?:programs?|programmes?|logic|firmware|blocks?|projects?)\b.*\b(?:load|download|transfer|flash|updat|replac)"
 )

@@ -18,6 +18,7 @@ from assistant.answers.descriptions import describe_endings, describe_requests, 
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.requests import OUTCOMES, is_refused
@@ -151,6 +152,13 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _answer_pings(asked)
     if asked.device in asked.view.local and _FAR_END.search(asked.query.plain):
         return _reaches_outside(asked, asked.device)
+    incident = asked.incident
+    calls = incident is not None and incident.device == asked.device
+    if incident and calls and _ANYONE.search(asked.query.plain):
+        vain = is_unanswered(incident.label, incident.facts)
+        return Answer(
+            begin(incident.facts[0], asked.reply(False) if vain else ""), incident.facts[1:]
+        )
     if asked.incident is not None and _OUTCOME.search(asked.query.plain) and len(asked.requests):
         rows = asked.requests[asked.requests["outcome"].isin(OUTCOMES)]
         return _some_requests(asked, rows, rows[rows["outcome"] != "answered"])
@@ -331,6 +339,10 @@ def _all_requests(asked: Asked) -> Answer:
     return Answer(line, (*facts, *rest))
 
 
+_ANYONE = re.compile(
+    r"\b(?:any(?:one|body)|some(?:one|body)|who) (?:ever )?"
+    r"(?:answers?|replie[sd]|reply|responds?|picks? up)\b"
+)
 _FAR_END = re.compile(r"\b(?:other|far|remote|opposite) (?:side|end|party)\b")
 _OUTCOME = re.compile(
     r"\b(?:they|those|these|any|it|all)\b.*\b(?:accepted|executed|successful|carried out|refused|rejected|denied)\b"

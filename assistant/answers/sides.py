@@ -93,6 +93,8 @@ class _Option:
 def _read_option(words: str, asked: Asked) -> _Option:
     mention = read_devices(words, asked.analysis)
     sides = find_sides(hide_names(words, list_names(asked.analysis)))
+    if not sides and _TELLS.search(words):  # "plc-1 was gone, crashed or unplugged?"
+        return _Option((), "")
     return _Option(sides, next(iter((*mention.devices, *mention.peers)), ""))
 
 
@@ -137,6 +139,9 @@ def reply_by_side(asked: Asked, incident: Incident) -> Reply:
 
 
 _MOST_OPTIONS = 5
+_TELLS = re.compile(
+    r"^(?!is\b|are\b|was\b|were\b).*\b(?:is|are|was|were|has|had|went|goes|does|did|keeps?|stopped)\b"
+)
 _OF_DEVICE = ("machine", "program")  # what a device is, beside the way to it
 
 

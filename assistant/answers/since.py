@@ -45,9 +45,11 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         early = find_start(incident)[0] - asked.view.start_s < _AT_ONCE_S
         line = say_span(asked, incident, asked.reply(early))
         return Answer(line, (*incident.facts, say_recorded(asked)))
-    return Answer(
-        say_span(asked, incident, asked.reply(over == _asks_for_the_end(asked))), incident.facts
-    )
+    # "somebody in between? since when?" is not answered by "no: it is over".
+    ends = _asks_for_the_end(asked)
+    tells = ends or asked.still or any(one.search(asked.query.plain) for one in (GOING, ENDED))
+    reply = asked.reply(over == ends) if tells else ""
+    return Answer(say_span(asked, incident, reply), incident.facts)
 
 
 def _tell_all(asked: Asked, incidents: list[Incident]) -> Answer | None:

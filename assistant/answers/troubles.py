@@ -26,7 +26,9 @@ _OTHERS = frozenset(
 )
 
 _MOST = 8
-_TELLING = frozenset(("silent_together", "duplicate", "double"))
+_TELLING = frozenset(("silent_together", "duplicate", "double", "spike", "peak"))
+# The first fact of each says who, to whom and how much.
+_SAYS_WHO = frozenset(("brute_force", "dos", "mqtt_abuse", "recon", "exfiltration"))
 # Who does it, not who suffers it.
 _WHO = re.compile(
     r"(?:and )?(?:wer|welche\w*|quien|between (?:whom|which|what)"
@@ -108,7 +110,9 @@ def is_of_device(query: Query) -> bool:
 
 
 def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
-    if _TELLING & {kind_of(incidents[0].facts[0])} or asked.query.plain.startswith("between"):
+    one = len(incidents) == 1 and incidents[0].role != "target" and incidents[0].label in _SAYS_WHO
+    telling = _TELLING & {kind_of(incidents[0].facts[0])}
+    if telling or one or asked.query.plain.startswith("between"):
         facts = [fact for one in incidents for fact in one.facts[:2]]
         return Answer(facts[0], tuple(facts[1:]))  # its first fact says who, better than a list
     kinds = listed(dict.fromkeys(read_playbook(one.label).short for one in incidents))
