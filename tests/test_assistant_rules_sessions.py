@@ -17,7 +17,7 @@ def _session(
 ) -> list[Frame]:
     """A connection that is asked once or not at all, and ended after an idle time."""
     port = 41000 + int(start_s)
-    there, back = (PANEL, DRIVE, port, 502), (DRIVE, PANEL, 502, port)
+    there, back = (PANEL, DRIVE, port, 9000), (DRIVE, PANEL, 9000, port)
     said = 10 if asks else 0
     last_s = start_s + 0.02 + asks * 0.1
     closer = back if by_server else there
@@ -47,6 +47,13 @@ def test_a_client_may_be_cut_off_before_it_asks(tmp_path):
     assert _found(tmp_path, *sessions) == [(DRIVE, pytest.approx(8.4, abs=0.02), 4)]
 
 
+def test_a_short_timer_shows_in_more_closes_that_are_all_alike(tmp_path):
+    """A slow client that asks every ten seconds; the server resets after two and a half."""
+    sessions = [_session(10.0 * n, 2.5 + n % 3 / 100, asks=n > 2) for n in range(8)]
+    # The last one is not missed: the capture ends.
+    assert _found(tmp_path, *sessions) == [(DRIVE, pytest.approx(2.51, abs=0.02), 7)]
+
+
 @pytest.mark.parametrize(
     "sessions",
     [
@@ -54,8 +61,12 @@ def test_a_client_may_be_cut_off_before_it_asks(tmp_path):
         [_session(20.0 * n, 2.0 + 4 * n, asks=True) for n in range(4)],  # no timer
         [_session(20.0 * n, 8.4, asks=n == 1, ends="FA", by_server=False) for n in range(4)],
         [_session(20.0 * n, 8.4, asks=n == 1) for n in range(2)],  # twice
+        [_session(10.0 * n, 2.5, asks=True) for n in range(5)],  # four of them are missed
+        [_session(10.0 * n, 2.5, asks=True, ends="FA") for n in range(8)],  # as web servers end theirs
+        [_session(10.0 * n, 1.5 + n % 4, asks=True) for n in range(12)],  # short, no timer
+        [_session(10.0 * n, 0.4, asks=True) for n in range(8)],  # once a request
     ],
-    ids=["never asks", "no timer", "by the client", "twice"],
+    ids=["never asks", "no timer", "by the client", "twice", "four", "polite", "short", "at once"],
 )  # fmt: skip
 def test_sessions_that_end_without_an_idle_close(tmp_path, sessions):
     assert _found(tmp_path, *sessions) == []

@@ -17,6 +17,7 @@ from traffic.pcap.protocols.mqtt import CONNECT, PING
 
 _MIN_ENDS = 3
 _MIN_IDLE_S = 5.0
+_MIN_TIMED, _TIMED_SHARE = 5, 0.8  # of shorter times
 _ALIKE = 0.1  # half of the idle times lie so close to their median: a timer, no accident
 _MISSED_S = 60.0  # a client that comes back within this missed its session
 _KEEP_ALIVE = (1.0, 2.0)  # a broker waits one and a half times (MQTT 3.1.1, 3.1.2.10), some longer
@@ -49,38 +50,71 @@ _SENTENCES = {
 
 
 def find_idle_closes(view: TrafficView) -> list[RuleHit]:
-    """Sessions that one side closes after the same idle time again and again."""
+    """Sessions that one side closes after the same idle time again and again.
+
+    Many programs are done with a connection within seconds. That a time below ``_MIN_IDLE_S`` is a
+    timer's, and harms, more closes show, nearly all alike, each a reset.
+    """
     table = view.sessions
     mine = table[(table["ended_by"] != "") & table["opened"]]
     hits = []
-    for client, server, _, rows in _pairs(
-        _with_most(mine, mine["idle_s"] >= _MIN_IDLE_S, _MIN_ENDS)
-    ):
+    for client, server, _, rows in _pairs(_with_most(mine, mine["idle_s"] >= _SHORT_S, _MIN_ENDS)):
         # Who asks now and then may be cut off before he has asked at all; who never asks needs nothing.
-        asks = (rows["data_bytes"] > 0).any()
-        timed = rows[(rows["idle_s"] >= _MIN_IDLE_S) & asks]
-        if len(timed) < _MIN_ENDS or _find_keep_alive(view, client, server, timed) is not None:
+        if not (rows["data_bytes"] > 0).any():
             continue
-        for side, ends in timed.groupby("ended_by", observed=True):
-            idle = ends["idle_s"].to_numpy()
-            middle = float(np.median(idle))
-            alike = ends[np.abs(idle - middle) <= _ALIKE * middle]
+        timed = rows[rows["idle_s"] >= _MIN_IDLE_S]
+        found = [
+            (side, alike)
+            for side, ends in timed.groupby("ended_by", observed=True)
+            if len(alike := _select_alike(ends)) >= _MIN_ENDS
+        ]
+        if not found and len(short := _find_short_timer(view, client, server, rows)):
+            found = [("server", short)]
+        for side, alike in found:
             resets = _count_resets(rows, alike)
             missed = int((alike["retry_s"] <= _MISSED_S).sum()) if side == "server" else 0
             # A client that closes what it does not need for a while does no harm.
-            if len(alike) < _MIN_ENDS or max(resets, missed) < _MIN_ENDS:
+            if max(resets, missed) < _MIN_ENDS:
+                continue
+            if _find_keep_alive(view, client, server, alike) is not None:
                 continue
             closer, other = (server, client) if side == "server" else (client, server)
             values = _values(view, client, server, alike) | {
                 "closer": view.name_of(closer),
                 "other": view.name_of(other),
-                "idle_s": middle,
+                "idle_s": float(alike["idle_s"].median()),
                 "times": len(alike),
                 "resets": resets,
             }
             kinds = ["idle_close", *(["met_closed"] if resets else [])]
-            hits.append(_make_hit(closer, "flapping", other, alike, kinds, values, "fin"))
+            flag = "reset" if (alike["ended"] == "reset").all() else "fin"
+            hits.append(_make_hit(closer, "flapping", other, alike, kinds, values, flag))
     return hits
+
+
+def _select_alike(ends: pd.DataFrame) -> pd.DataFrame:
+    """Those of some sessions whose idle times lie close to the median."""
+    middle = ends["idle_s"].median()
+    return ends[(ends["idle_s"] - middle).abs() <= _ALIKE * middle]
+
+
+def _find_short_timer(
+    view: TrafficView, client: str, server: str, rows: pd.DataFrame
+) -> pd.DataFrame:
+    """Sessions of two of the plant's devices that the server resets after one short idle time, and
+    that the client misses; empty where that is not all that ends them, or something else explains
+    it."""
+    ends = rows[(rows["ended_by"] == "server") & (rows["idle_s"] >= _SHORT_S)]
+    alike = _select_alike(ends)
+    alike = alike[(alike["ended"] == "reset") & (alike["retry_s"] <= _MISSED_S)]
+    asked = view.exchanges
+    # Who is refused is thrown out for that, and a broker ends a session for reasons of its own.
+    bad = asked["outcome"].isin(["refused", "malformed"]) | (asked["protocol"] == "mqtt")
+    told = asked["flow"].isin(alike["flow"]) & bad
+    strange = client in view.explorers or not {client, server} <= set(view.own)
+    if len(alike) < max(_MIN_TIMED, _TIMED_SHARE * len(ends)) or told.any() or strange:
+        return alike[:0]
+    return alike
 
 
 def find_missed_keep_alives(view: TrafficView) -> list[RuleHit]:
