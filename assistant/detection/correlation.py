@@ -17,7 +17,7 @@ import pandas as pd
 from assistant.detection.rules import RuleHit
 from assistant.detection.runs import VerdictRun
 from assistant.facts.attribution import Attribution, attribute
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, kind_of
 from assistant.facts.profiles import PROFILES, LabelProfile
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
@@ -43,6 +43,7 @@ class Alert:
         attribution: flows, evidence, peers and times.
         facts: of the rule that raised it.
         rules_out: labels that its rule explains where a model gives them to the same two.
+        named: whom its rule names; of these alone a false address makes others fail.
     """
 
     device: str
@@ -53,6 +54,7 @@ class Alert:
     attribution: Attribution
     facts: tuple[Fact, ...] = ()
     rules_out: frozenset[str] = frozenset()
+    named: tuple[str, ...] = ()
 
     @property
     def profile(self) -> LabelProfile:
@@ -123,7 +125,9 @@ def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
         )
     rows = np.zeros(0, np.int64)
     mass = float("inf")
-    return Alert(hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out)
+    return Alert(
+        hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out, hit.peers
+    )
 
 
 def is_vetoed(alert: Alert, view: TrafficView) -> bool:
@@ -185,6 +189,11 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
     """
     joined = list(found)
     for alert in by_rule:
+        silence = next((i for i, one in enumerate(joined) if _is_silence_of(one, alert)), None)
+        if silence is not None:
+            proven = joined[silence]
+            joined[silence] = replace(proven, facts=(*proven.facts, *alert.facts))
+            continue
         same = [one for one in joined if _takes_over(alert, one)]
         joined = [one for one in joined if all(one is not other for other in same)]
         rows = np.unique(np.concatenate([alert.rows, *(one.rows for one in same)]))
@@ -193,6 +202,17 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
         attribution = replace(alert.attribution, label=label)
         joined.append(replace(alert, label=label, rows=rows, attribution=attribution))
     return joined
+
+
+def _is_silence_of(proven: Alert, rule: Alert) -> bool:
+    """Whether a rule found no more than that a device answered nothing while it was proven silent."""
+    kinds = {kind_of(one) for one in proven.facts[:1]}
+    silent = "silent_together" in kinds or ("silent" in kinds and rule.label != proven.label)
+    ends = (proven.device, *proven.named)
+    if not silent or rule.label not in proven.rules_out or rule.device not in ends:
+        return False
+    one, other = rule.attribution, proven.attribution
+    return one.start_s >= other.start_s - SAMPLE_S and one.end_s <= other.end_s + SAMPLE_S
 
 
 def _takes_over(rule: Alert, other: Alert) -> bool:
@@ -365,8 +385,18 @@ def _leads_to(cause: Alert, effect: Alert) -> bool:
         and kin == effect.profile.kin
         and cause.label not in effect.rules_out  # it says why it is none of that
         and _gap_s(cause, effect) <= _SLACK_S
+        and is_supported(cause)
         and (cause.device == effect.device or _are_linked(cause, effect))
+        and _is_named(cause, effect)
     )
+
+
+def _is_named(cause: Alert, effect: Alert) -> bool:
+    """Whether the ends of what fails are among those whose address is claimed, where rules name both."""
+    if not (cause.named and effect.named):
+        return True
+    claimed = {*cause.named, *([] if cause.role == "source" else [cause.device])}
+    return bool(claimed & {effect.device, *effect.named})
 
 
 def _are_linked(a: Alert, b: Alert) -> bool:

@@ -229,6 +229,11 @@ def supports_evidence(found: Attribution) -> bool:
     return len(found.evidence) > 0 or float(found.flows["missed_bytes"].sum()) > 0
 
 
+def supports_claims(found: Attribution) -> bool:
+    """That somebody claims an address shows in ARP or nowhere."""
+    return len(found.evidence) > 0
+
+
 _FEW_RESENT, _MANY_RESENT, _MUCH_RESENT = 5, 10, 0.02
 
 

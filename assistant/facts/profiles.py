@@ -26,6 +26,7 @@ from assistant.facts.attribution import (
     shows_upload,
     supports_absence,
     supports_attempts,
+    supports_claims,
     supports_evidence,
     supports_loss,
     supports_repeated,
@@ -219,7 +220,7 @@ _ATTACKS = (
         opened_by="either",
         peer_share=0.0,
         target_columns=("arp_conflicts",),
-        is_supported=supports_evidence,
+        is_supported=supports_claims,
         exclusion=Exclusion(
             "a doubled address",
             "{arp_conflicts:conflict} of addresses in ARP",
