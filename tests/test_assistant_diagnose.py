@@ -29,7 +29,7 @@ from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import investigate
 from assistant.diagnosis.playbook import FOLDER, find_symptoms, read_health_playbook, read_playbook
 from assistant.diagnosis.standing import judge, lower
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, make_fact
 from assistant.questions.entities import read_devices
 from knowledge_base.index import open_index
 from knowledge_base.retriever import find_passage
@@ -120,6 +120,36 @@ def test_many_sure_windows_are_not_taken_back_by_more_unsure_ones(sure, unsure, 
     windows["abstained"] = np.arange(len(windows)) >= sure
     windows["probability"] = 0.7
     assert judge(incident, windows, incident.facts) == standing
+
+
+@pytest.mark.parametrize(
+    ("peak_pkts_per_s", "answered_share", "standing"),
+    [(40.0, 1.0, "inconclusive"), (40.0, 0.9, "confirmed"), (100.0, 1.0, "confirmed")],
+)
+def test_a_flood_that_is_answered_and_no_more_than_a_device_sends_is_only_suspected(
+    peak_pkts_per_s, answered_share, standing
+):
+    facts = (
+        make_fact("flood", "{source} sent much.", {"source": CAMERA}),
+        make_fact("rate", "At most {peak_pkts_per_s}.", {"peak_pkts_per_s": peak_pkts_per_s}),
+        make_fact("served", "{answered_share} of it.", {"answered_share": answered_share}),
+    )
+    incident = replace(beacon(), label="dos", facts=facts)
+    windows = pd.DataFrame(
+        {"device": [CAMERA], "start_s": [START], "end_s": [START + 60.0], "label": ["dos"],
+         "abstained": [False], "probability": [0.9]}
+    )  # fmt: skip
+    assert judge(incident, windows, facts) == standing
+
+
+def test_two_contacts_are_no_beacon():
+    contact = make_fact("contact", "It called {attempts:time}.", {"attempts": 2, "sessions": 2})
+    incident = replace(beacon(), facts=(contact,))
+    windows = pd.DataFrame(
+        {"device": [CAMERA], "start_s": [START], "end_s": [START + 60.0], "label": ["c2"],
+         "abstained": [False], "probability": [0.9]}
+    )  # fmt: skip
+    assert judge(incident, windows, incident.facts) == "inconclusive"
 
 
 def test_numbers_that_deny_a_label_make_it_inconclusive():

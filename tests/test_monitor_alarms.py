@@ -85,6 +85,37 @@ def test_one_that_comes_again_is_the_same_alarm_and_counted(history):
     assert len(list_alarms(history)) == 3
 
 
+def test_what_comes_again_and_again_is_one_alarm_that_stands(history):
+    alarms = Alarms(history, PLANT)
+    acts = []
+    for begun_s in (1000.0, 2000.0, 3000.0, 4000.0, 5000.0):  # for 100 s, each 900 s after the last
+        for now_s in (begun_s + 50.0, begun_s + 100.0, begun_s + 250.0, begun_s + 800.0):
+            acts += follow(alarms, now_s, make_incident(begun_s, min(now_s, begun_s + 100.0)))
+    # Raised the third time it stands: 900 s without it are no end of it, and the fourth is no news.
+    assert acts == ["raise", "return", "raise", "return", "raise"]
+    (alarm,) = list_alarms(history)
+    assert (alarm.times, alarm.incident_end_s, alarm.returned_s) == (3, 5100.0, None)
+    assert follow(alarms, 8700.0) == []  # an hour
+    assert follow(alarms, 8710.0) == ["return"]
+
+
+def test_of_what_came_again_within_the_recent_past_the_newest_is_the_alarm(history):
+    alarms = Alarms(history, PLANT)
+    first = make_incident(1000.0, 1100.0)
+    follow(alarms, 1110.0, first)
+    follow(alarms, 1300.0, first)
+    second = make_incident(2000.0, 2100.0)
+    assert follow(alarms, 2110.0, first, second) == ["raise"]
+    (alarm,) = list_alarms(history)
+    assert (alarm.incident, alarm.times, alarm.incident_end_s) == (first.id, 2, 2100.0)
+    earlier, newest = alarms.name_incidents([first, second])
+    assert newest.id == first.id
+    assert earlier.id != first.id
+    # Whoever does it to another, or soon after, is another.
+    other = make_incident(2000.0, 2100.0, id="recon-other", peers=("10.0.0.77",))
+    assert follow(alarms, 2120.0, first, second, other) == ["raise"]
+
+
 def test_the_cause_moves_to_another_device_and_the_alarm_with_it(history):
     alarms = Alarms(history, PLANT)
     follow(alarms, 1000.0, make_incident(900, 995))

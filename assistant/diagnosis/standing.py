@@ -21,6 +21,8 @@ Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
 _ENOUGH = 30  # sure windows, five minutes of them, that no number of unsure ones takes back
+_ANSWERED = 0.99  # share of connections
+_BEACON = 3  # contacts, as in assistant.facts.attribution.shows_contacts
 _CONTACTS = frozenset({"contact", "calls", "calls_refused"})
 _ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
 
@@ -42,6 +44,7 @@ def judge(
     if kinds & SUGGESTIVE:
         return "likely"
     rows = _rows(incident, verdicts)
+    contradicted = contradicted or is_everyday(incident.label, facts)
     if not facts or not incident.windows or rows.empty or contradicted:
         return "inconclusive"
     unsure = rows["abstained"].astype(bool)
@@ -62,6 +65,20 @@ def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
         and bool(contacts)
         and all(fact.values.get("sessions") == 0 for fact in contacts)
     )
+
+
+def is_everyday(label: str, facts: Sequence[Fact]) -> bool:
+    """Whether the numbers of a suspicion are those of ordinary work: packets of a flood that are all
+    answered, and fewer than any flood has; contacts with a controller that are too few for a beacon."""
+    values = {name: value for fact in facts for name, value in fact.values.items()}
+    profile = PROFILES[label]
+    if profile.flood and profile.exclusion and "peak_pkts_per_s" in values:
+        answered = float(values.get("answered_share", 0.0)) >= _ANSWERED
+        return answered and profile.exclusion.denies(values)
+    if label == "c2":
+        contacts = [fact for fact in facts if kind_of(fact) == "contact"]
+        return any(float(fact.values["attempts"]) < _BEACON for fact in contacts)
+    return False
 
 
 def lower(standing: Standing) -> Standing:

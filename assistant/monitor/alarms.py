@@ -5,7 +5,8 @@
                                      └─▶ acknowledged, shelved (the history's states, by people)
 
 An incident is known again in the next slot by its id, or by its label, device and time: it keeps the
-id under which it was first raised, however it grows.
+id under which it was first raised, however it grows. What comes again and again is one alarm that
+stands: from the third time on an hour without it ends it.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
-from assistant.monitor.matching import Seen, match, match_signs
+from assistant.monitor.matching import Seen, drop_earlier, match, match_signs
 from assistant.monitor.newest import Sign
 from assistant.monitor.sensor import SENSOR, Condition
 from traffic.labels import ATTACKS
@@ -33,6 +34,8 @@ from traffic.plant import Plant
 Act = Literal["raise", "change", "grow", "return", "withdraw"]
 
 OFF_DELAY_S = 120.0
+# A job of every quarter of an hour that looks wrong is one condition and not four alarms an hour.
+_STANDING_TIMES, _STANDING_OFF_DELAY_S = 3, 3600.0
 _DAY_S = 86_400.0
 
 
@@ -129,9 +132,13 @@ class Alarms:
 
     def name_incidents(self, incidents: Sequence[Incident]) -> tuple[Incident, ...]:
         """The incidents that ``update`` got last, each under the id of its alarm, so that what is
-        said of one is said of the other."""
-        named = _with_ids(incidents)
-        return tuple(replace(one, id=self._raised_as.get(one.id, one.id)) for one in named)
+        said of one is said of the other; one that came again since has an id of its own."""
+        taken = set(self._raised_as.values())
+
+        def name(own: str) -> str:
+            return self._raised_as.get(own) or (f"{own}-before" if own in taken else own)
+
+        return tuple(replace(one, id=name(one.id)) for one in _with_ids(incidents))
 
     def update_sensor(
         self, conditions: Sequence[Condition], now_s: float, at_s: float
@@ -151,6 +158,7 @@ class Alarms:
         alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
         mine = (self._source, self._run)
         known = {one.incident: one for one in alarms if (one.source, one.run) == mine}
+        seen = drop_earlier(seen)
         named = [replace(one, id=self._own_id(one.id)) for one in seen]
         pairs = match(named, known)
         if not sensor:
@@ -166,7 +174,8 @@ class Alarms:
             changes += self._follow(one, before, now_s, at_s)
         matched = {before.incident if before else own.id for own, before in pairs}
         matched |= {one.id for one in named}
-        self._last_seen |= dict.fromkeys(matched, now_s)
+        kept = ((name, at) for name, at in self._last_seen.items() if name in known)
+        self._last_seen = dict(kept) | dict.fromkeys(matched, now_s)
         for alarm in known.values():
             about_sensor = alarm.label == SENSOR
             if alarm.returned_s is not None or alarm.incident in matched:
@@ -175,6 +184,10 @@ class Alarms:
                 continue
             if about_sensor:
                 changes.append(Change("return", _returned(alarm, now_s)))
+                continue
+            if alarm.times >= _STANDING_TIMES:
+                if now_s - alarm.incident_end_s > self._off_delay_of(alarm):
+                    changes.append(Change("return", _returned(alarm, now_s)))
                 continue
             since_s = self._last_seen.setdefault(alarm.incident, now_s)
             if now_s - since_s >= self._off_delay_s or (over and alarm.content.sign):
@@ -187,7 +200,12 @@ class Alarms:
         """Raise, change or return one alarm. What was a notification and is an alarm now is raised:
         who took note of the one has not answered the other."""
         again = before is not None and (
-            before.returned_s is not None and one.going and one.end_s > before.incident_end_s
+            one.going
+            and one.end_s > before.incident_end_s
+            and (
+                before.returned_s is not None
+                or one.start_s - before.incident_end_s > self._off_delay_of(before)
+            )
         )
         lifted = before is not None and one.tier == "alarm" and before.tier != "alarm"
         raised = before is None or again or lifted
@@ -218,9 +236,15 @@ class Alarms:
                 before.device,
             )
             changes.append(Change("change" if loud else "grow", alarm))
-        if alarm.returned_s is None and not one.going:
+        stands = now_s - one.end_s <= self._off_delay_of(alarm)
+        if alarm.returned_s is None and not (one.going or stands):
             changes.append(Change("return", _returned(alarm, now_s)))
         return changes
+
+    def _off_delay_of(self, alarm: Alarm) -> float:
+        """Without new evidence for so long it is over."""
+        standing = alarm.times >= _STANDING_TIMES
+        return max(self._off_delay_s, _STANDING_OFF_DELAY_S) if standing else self._off_delay_s
 
     def _suppression(self, device: str, now_s: float) -> str:
         sql = (

@@ -11,6 +11,7 @@ from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
 
 _NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
+_AGAIN_S = 86_400.0  # and within this where it points at the same peer first
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,29 @@ def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Ala
     return pairs
 
 
+def drop_earlier(seen: Sequence[Seen]) -> list[Seen]:
+    """The causes without those that came again since: the newest of them tells of all, as one alarm."""
+    return [
+        one
+        for one in seen
+        if not any(_is_alike(one, other) and other.start_s > one.end_s + _NEAR_S for other in seen)
+    ]
+
+
+def _is_alike(one: Seen, other: Seen | Alarm) -> bool:
+    """Whether two are of one label and device, and the first peer of one is a peer of the other: what
+    a device does again and again, perhaps with more beside it."""
+    if (one.label, one.device) != (other.label, other.device):
+        return False
+    mine, others = one.content.peers, other.content.peers
+    return bool(mine and others) and (mine[0] in others or others[0] in mine)
+
+
 def _is_same(one: Seen, alarm: Alarm) -> bool:
     """Whether it is what the alarm was raised for: the same label at the same time, at the device
-    or at those whom it concerns."""
-    if one.label != alarm.label or one.start_s > alarm.incident_end_s + _NEAR_S:
+    or at those whom it concerns; or the same of the same two again, within a day."""
+    near_s = _AGAIN_S if _is_alike(one, alarm) else _NEAR_S
+    if one.label != alarm.label or one.start_s > alarm.incident_end_s + near_s:
         return False
     if alarm.content.start_s > one.end_s + _NEAR_S:
         return False
