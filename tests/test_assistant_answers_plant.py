@@ -1,5 +1,7 @@
 """Answers about intruders, logins, addresses and what is over, over packets written by hand."""
 
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +10,9 @@ from frames import SERVER, Frame, arp_packet, ethernet, mqtt_login, read, tcp_pa
 
 from assistant.answers.answer import answer
 from assistant.detection.pipeline import Analysis, analyse_verdicts
+from assistant.facts.devices import newcomer_facts
+from assistant.facts.fact import kind_of
+from assistant.facts.traffic_view import TrafficView
 from traffic.labels import LABELS, NORMAL
 from traffic.plant import Device, Plant
 from traffic.samples import make_samples
@@ -146,3 +151,50 @@ def test_refused_ports_are_not_open(tmp_path):
         frames += [(100.0 + n, ethernet(ask)), (100.01 + n, ethernet(say))]
     said = answer("which ports of sensor-1 are open?", _analyse(tmp_path, *frames)).cause
     assert said.startswith("sensor-1 (192.168.1.40) answers at none")
+
+
+def _writes(times_s: list[float], server: str = SENSORS[0]) -> list[Frame]:
+    """A connection of the guest that writes register 7 at each time, and is answered."""
+    write = struct.pack(">HHHBBHH", 1, 0, 6, 1, 6, 7, 99)
+    there, back = (GUEST, server, 41000, 502), (server, GUEST, 502, 41000)
+    rows = [(times_s[0] - 0.2, "S", 0, 0, b"", there), (times_s[0] - 0.1, "SA", 0, 1, b"", back)]
+    for n, ts in enumerate(times_s):
+        seq = 1 + n * len(write)
+        rows.append((ts, "PA", seq, seq, write, there))
+        rows.append((ts + 0.01, "PA", seq, seq + len(write), write, back))
+    return [
+        (ts, ethernet(tcp_packet(flags, seq, data, *ends, ack=ack)))
+        for ts, flags, seq, ack, data, ends in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "told"),
+    [
+        ([150.0 + 2 * n for n in range(30)], True),
+        ([30.0 + 2 * n for n in range(30)], False),  # half a minute before says nothing
+        ([150.0 + 14 * n for n in range(10)], False),  # it may have paused before
+        ([150.0 + 2 * n for n in range(9)], False),  # a few
+    ],
+    ids=["began", "from the start", "seldom", "few"],
+)
+def test_who_began_to_write_too_early_to_be_judged_is_named(tmp_path, times_s, told):
+    analysis = _analyse(tmp_path, *_writes(times_s))
+    assert not [one for one in analysis.incidents if one.label == "unauthorized_command"]
+    for question in ("what is wrong?", "who writes to sensor-1?", "is there a new writer?"):
+        said = answer(question, analysis)
+        facts = [fact for fact in said.facts if kind_of(fact) == "new_unjudged"]
+        assert len(facts) == told, question
+        if told:
+            values = facts[0].values
+            assert (values["client"], values["writes"]) == (GUEST, 30)
+            assert values["before_s"] == pytest.approx(150, abs=0.1)
+            assert values["longest_s"] == pytest.approx(2, abs=0.01)
+            assert "not judged" in said.text
+
+
+def test_a_plant_that_names_its_writers_leaves_none_unjudged(tmp_path):
+    named = replace(PLANT.devices[0], writers=(GUEST,))
+    plant = replace(PLANT, devices=(named, *PLANT.devices[1:]))
+    capture = read(tmp_path, _writes([150.0 + 2 * n for n in range(30)]))
+    assert newcomer_facts(TrafficView(capture, make_samples(capture, plant), plant)) == []

@@ -18,7 +18,7 @@ from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
-from assistant.facts.devices import name_service, writer_facts
+from assistant.facts.devices import name_service, newcomer_facts, writer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
@@ -67,6 +67,8 @@ def answer_who(asked: Asked) -> Answer:
     if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
         return _count_writes(asked)
     said = _ask(asked)
+    if relation == "write":
+        said = replace(said, facts=(*newcomer_facts(asked.view, asked.device), *said.facts))
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
         return replace(said, facts=(*said.facts, *answer_talk(asked).facts))
     return said
@@ -418,11 +420,18 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
         return Answer(
             say("writers_allowed", "no" if asked.polar else "", name=name, names=names), facts
         )
-    first_s = float(writes["ts"].min()) - asked.view.start_s
-    kind = "writers_from_start" if first_s < 60 else "writers_unjudged"
-    return Answer(
-        say(kind, "unclear" if asked.polar else "", name=name, names=names, after_s=first_s), facts
-    )
+    since_s = writes.groupby("client", observed=True)["ts"].min() - asked.view.start_s
+    later = [asked.view.name_of(str(one)) for one in since_s.index[since_s >= _FROM_START_S]]
+    kind = "writers_unjudged" if since_s.min() >= _FROM_START_S else "writers_from_start"
+    kind = "writers_some_later" if later and kind == "writers_from_start" else kind
+    line = say(
+        kind, "unclear" if asked.polar else "", name=name, names=names,
+        after_s=float(since_s.min()), later=listed(later, _MOST),
+    )  # fmt: skip
+    return Answer(line, (*newcomer_facts(asked.view, asked.device), *facts))
+
+
+_FROM_START_S = 60.0  # who wrote within it may have written before
 
 
 _IS_ALLOWED = re.compile(

@@ -15,6 +15,7 @@ from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
+from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.sensor import sensor_facts
 from assistant.questions.entities import worst_first
@@ -176,10 +177,12 @@ def answer_security(asked: Asked, headline: Fact) -> Answer:
     """Whether it is a matter for security, by criteria that are said."""
     incident = asked.incident
     if incident is None:
-        if asked.found.standing == "normal":
+        began = newcomer_facts(asked.view, asked.device)
+        if asked.found.standing == "normal" and not began:
             return Answer(say("security_none", asked.reply(False), name=asked.name), (headline,))
         return Answer(
-            say("security_unclear", "unclear", name=asked.name), (headline, *asked.found.facts)
+            say("security_unclear", "unclear", name=asked.name),
+            (headline, *began, *(one for one in asked.found.facts if one not in began)),
         )
     rules = asked.view.plant.security
     device, peers = incident.device, incident.peers

@@ -167,9 +167,9 @@ def clock_of(analysis: Analysis) -> Clock:
 
 
 def put_sensor_early(facts: Sequence[Fact]) -> tuple[Fact, ...]:
-    """What the sensor missed or says itself, and what a device's own log or readings tell, after
-    the three strongest facts, so that a short answer does not leave it out."""
-    sensor = [fact for fact in facts if kind_of(fact) in ("sensor", "notice")]
+    """What is not judged, what the sensor missed or says itself, and what a device's own log or
+    readings tell, after the three strongest facts, so that a short answer does not leave it out."""
+    sensor = [fact for fact in facts if kind_of(fact) in ("new_unjudged", "sensor", "notice")]
     own = [fact for fact in facts if kind_of(fact).startswith(("log", "reading"))]
     about = [*sensor[:1], *own[:1], *sensor[1:], *own[1:]]
     others = [fact for fact in facts if fact not in about]

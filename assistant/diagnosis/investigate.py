@@ -17,7 +17,7 @@ from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_asked, find_symptoms, read_causes, read_playbook
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
-from assistant.facts.devices import end_facts, health_fact, talk_facts
+from assistant.facts.devices import end_facts, health_fact, newcomer_facts, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
@@ -112,9 +112,26 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
     view, capture = analysis.view, analysis.capture
     named = found.device if found.mention.devices else ""
     missed = sensor_facts(capture.quality, slight=False)
-    beside = [*notice_facts(view, capture.notices, named), *missed]
+    beside = [
+        *_list_newcomers(analysis, named),
+        *notice_facts(view, capture.notices, named),
+        *missed,
+    ]
     ends = end_facts(view, named) if named and _ASKS_FOR_ENDS.search(question) else []
     return replace(found, facts=(*_sound(ends), *found.facts, *_sound(beside)))
+
+
+def _list_newcomers(analysis: Analysis, device: str) -> list[Fact]:
+    """Writers that are not judged, but for those of whom an incident tells."""
+    view = analysis.view
+    told = [one for one in analysis.incidents if one.label == "unauthorized_command"]
+    names = [{view.name_of(end) for end in (one.device, *one.peers)} for one in told]
+    found = newcomer_facts(view, device)
+    return [
+        fact
+        for fact in found
+        if not any({fact.values["client"], fact.values["server"]} <= ends for ends in names)
+    ]
 
 
 def _add_records(found: Investigation, analysis: Analysis) -> Investigation:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from assistant.facts.attacks import MODBUS_REQUESTS, modbus_facts
-from assistant.facts.fact import Fact, Value, listed, make_fact, make_facts, plural
+from assistant.facts.fact import Fact, Proof, Value, listed, make_fact, make_facts, plural
 from assistant.facts.faults import last_heard
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.proofs import from_to
+from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
 from traffic.samples import SERVICES
@@ -20,6 +21,7 @@ _PORT_WORDS = {
 
 _MIN_CLOSED, _MOST_CLOSED = 3, 2  # sessions that a client ended; servers that are named
 _MOST_WRITERS = 4
+_MIN_WRITES, _ONSET, _SHORTEST_PAUSE_S = 10, 20.0, 3.0  # of who began to write
 _IDLE_S = 1.0  # it did not end them because it was done
 _SMALL_SHARE = 0.02  # of a device's packets: services below it are not named
 
@@ -36,6 +38,9 @@ _SENTENCES = {
     "odd": "Counted beside its flows: {counts}.",
     "writes": "{client} writes to {server}: {writes:write command} since {since_time_s}, {baseline_s} after the "
     "capture begins.",
+    "new_unjudged": "{client} began to write to {server} {before_s} after the capture begins, at {since_time_s}: "
+    "{writes:write command}, at most {longest_s} apart. Whether that is new or allowed is not judged: plant.yaml names "
+    "no writers of that device, and less than {baseline_s} were seen before.",
     "closes": "{device} itself closed {closed} of its {sessions:session} with {server}.",
     "closes_idle": "{device} itself closed {closed} of its {sessions:session} with {server}, half of them after "
     "{idle_s} or more in which nothing was asked.",
@@ -115,6 +120,38 @@ def writer_facts(view: TrafficView, device: str = "") -> list[Fact]:
             "baseline_s": float(row.since_s - view.start_s),
         }
         facts.append(make_fact("writes", _SENTENCES["writes"], values))
+    return facts
+
+
+def newcomer_facts(view: TrafficView, device: str = "") -> list[Fact]:
+    """Writers to a device, or of it, that began within the first ten minutes of a capture, the most
+    first; of all without one.
+
+    That is too early to be judged by, but who wrote nothing for ``_ONSET`` times as long as it later
+    pauses at most did not merely pause before.
+    """
+    rows = view.writes
+    if device:
+        rows = rows[(rows["client"] == device) | (rows["server"] == device)]
+    before_s = rows["since_s"] - view.start_s
+    began = before_s >= _ONSET * rows["longest_s"].clip(lower=_SHORTEST_PAUSE_S)
+    early = before_s < BASELINE_S
+    rows = rows[began & early & (rows["count"] >= _MIN_WRITES) & ~rows["control"]]
+    rows = rows[~rows["server"].isin(list(view.allowed_writers))]
+    facts = []
+    for row in rows.sort_values("count", ascending=False).head(_MOST_WRITERS).itertuples():
+        values: dict[str, Value] = {
+            "client": view.name_of(str(row.client)),
+            "server": view.name_of(str(row.server)),
+            "writes": int(row.count),
+            "since_time_s": float(row.since_s),
+            "before_s": float(row.since_s - view.start_s),
+            "longest_s": float(row.longest_s),
+            "baseline_s": BASELINE_S,
+        }
+        proof = Proof(from_to(str(row.client), str(row.server)), row.frames)
+        sentence = _SENTENCES["new_unjudged"]
+        facts.append(make_fact("new_unjudged", sentence, values, proof=proof))
     return facts
 
 

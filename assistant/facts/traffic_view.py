@@ -13,6 +13,7 @@ from traffic.capture import END_PROBE, SAMPLE_S, Capture
 from traffic.plant import Plant, is_group, is_link_local
 
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
+BASELINE_S = 600.0  # who did it within the first ten minutes that are known is not new to it
 _EXPLORED = 20  # endpoints
 # Of one address to one port in a sample, nothing coming back: a flood. A stream may go one way over UDP
 # (video, syslog), from one port and never so fast; tries that each begin anew are no stream. Fewer are
@@ -226,12 +227,13 @@ class TrafficView:
 
     @cached_property
     def writes(self) -> pd.DataFrame:
-        """Who wrote to whom: ``client server control since_s count frames``; ``control``: it changes
-        how the device runs."""
+        """Who wrote to whom: ``client server control since_s longest_s count frames``; ``control``: it
+        changes how the device runs; ``longest_s``: the longest pause in between."""
         events = self._write_events
         each = events[events["write"]].groupby(["client", "server", "control"])
         return each.agg(
             since_s=("ts", "min"),
+            longest_s=("ts", lambda ts: float(np.diff(np.sort(ts), prepend=ts.min()).max())),
             count=("count", "sum"),
             frames=("frame", lambda frames: tuple(int(f) for f in frames.iloc[:5] if f)),
         ).reset_index()

@@ -8,11 +8,10 @@ import pandas as pd
 
 from assistant.facts.attribution import LOGIN_PORTS, Attribution
 from assistant.facts.requests import is_login, is_refused
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import PROTOCOLS
 
-_BASELINE_S = 600.0  # who wrote within the first ten minutes that are known is not new
 _ONSET_S = 30.0  # a recording often begins within what is going on
 _BURST_PER_S, _BURST_REGISTERS = 5.0, 20
 _WATCH = ("camera", "recorder", "printer", "sensor")  # roles that command nothing
@@ -175,7 +174,7 @@ def wrote_before(found: Attribution, view: TrafficView) -> bool:
     if len(mine) and watching.all() and (mine["since_s"] - view.start_s >= _ONSET_S).any():
         return False
     baseline_s = mine["since_s"] - view.start_s
-    if (baseline_s >= _BASELINE_S).any():
+    if (baseline_s >= BASELINE_S).any():
         return False
     rows = view.evidence_of(found.device, ("modbus_write",))
     burst = (rows["count"] >= _BURST_PER_S * SAMPLE_S) | (rows["distinct"] >= _BURST_REGISTERS)

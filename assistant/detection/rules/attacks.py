@@ -20,14 +20,13 @@ from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
 from assistant.facts.proofs import from_to, ip_field
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 
 _MIN_CLAIMS = 3
 _SWEPT_REGISTERS = 50  # different ones in a sample
 _SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
-_BASELINE_S = 600.0
 
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
@@ -176,7 +175,7 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
             if client in listed:
                 continue
             kind = "forbidden_writer"
-        elif row.since_s - view.start_s >= _BASELINE_S:
+        elif row.since_s - view.start_s >= BASELINE_S:
             kind = "new_control" if row.control else "new_writer"
         else:
             continue

@@ -10,13 +10,12 @@ from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
 _MET_LATE_BYTES = 1e6  # the same to an address that ten minutes did not show
-_BASELINE_S = 600.0
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
 _FEW_CALLS, _FEW_CALLS_S = 6, 60.0  # the same of who began late
 _LATE_S = 300.0
@@ -64,7 +63,7 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
         first_s, known_s = float(rows["since_s"].min()), known_since(view, device)
-        new = first_s - known_s >= _BASELINE_S
+        new = first_s - known_s >= BASELINE_S
         if busiest < (_MET_LATE_BYTES if new else _UPLOAD_BYTES):
             continue
         if sent < _MORE_SENT * got or not rows["answered"].any():
