@@ -17,6 +17,7 @@ from traffic.capture import COUNTS, FLOW_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.samples import make_samples
 from traffic.zeek import read_zeek, write_conn_log
+from traffic.zeek.conn import KeptLogs
 from traffic.zeek.logs import LogReader, read_log
 from traffic.zeek.shares import Shares, cut_log, estimate_rows, map_shares, share_windows
 
@@ -257,6 +258,32 @@ def test_read_zeek_joins_a_folder_of_rotated_logs_without_the_summary(tmp_path):
     capture = read_zeek(tmp_path)
     assert capture.flows["uid"].tolist() == ["C2", "C1", "C3"]
     assert capture.notes == ("1 rows that stand in more than one of the logs were counted once.",)
+
+
+def test_a_folder_that_grows_is_read_as_if_nothing_were_kept(tmp_path):
+    kept = KeptLogs()
+
+    def check() -> Capture:
+        whole, again = read_zeek(tmp_path), read_zeek(tmp_path, kept)
+        for name in ("flows", "activity", "evidence", "sessions", "exchanges"):
+            pd.testing.assert_frame_equal(getattr(again, name), getattr(whole, name))
+        assert again.notes == whole.notes
+        return again
+
+    lost = changed(MODBUS, uid="C4", ts="1003.0", history="ShTADadttFfR")
+    unasked = changed(LOOKUP, uid="C5", ts="1004.0", resp_pkts="0", resp_ip_bytes="0")
+    wrong = changed(SILENT, uid="C6", ts="1001.0", orig_pkts="-7")
+    write(tmp_path, tsv([MODBUS, lost]), "conn.1.log")
+    first = check()
+    write(tmp_path, tsv([MODBUS, lost, unasked]), "conn.1.log")  # a row more
+    write(tmp_path, tsv([LOOKUP, wrong]), "conn.2.log")
+    grown = check()
+    assert set(first.evidence["kind"]) == {"retransmission", "reset"}
+    assert set(grown.evidence["kind"]) == {"retransmission", "reset", "dns_query", "dns_failed"}
+    write(tmp_path, tsv([unasked, SILENT]), "conn.3.log")  # a row that stands in the first too
+    assert len(check().flows) == 6
+    (tmp_path / "conn.1.log").unlink()
+    assert len(check().flows) == 4
 
 
 def test_read_zeek_finds_logs_in_folders_by_day(tmp_path):

@@ -14,12 +14,14 @@ from traffic.pcap.records import is_capture
 from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
 from traffic.zeek.alerts import ALERT_LOGS, read_alerts
 from traffic.zeek.beside import Span, join_notices, note_far, notice_evidence
-from traffic.zeek.conn import find_conn_logs, read_zeek
+from traffic.zeek.conn import KeptLogs, find_conn_logs, read_zeek
 from traffic.zeek.logs import is_packed
 from traffic.zeek.shares import estimate_rows
 
 
-def read_capture(path: Path | str, scratch: Path | None = None, whole: bool = True) -> Capture:
+def read_capture(
+    path: Path | str, scratch: Path | None = None, whole: bool = True, kept: KeptLogs | None = None
+) -> Capture:
     """Read a pcap or pcapng (packed by gzip or not), a Zeek conn.log in any form, or a folder of
     either.
 
@@ -32,6 +34,7 @@ def read_capture(path: Path | str, scratch: Path | None = None, whole: bool = Tr
         scratch: where pcaps larger than ``LARGE_BYTES`` are cut into parts; by default the system's
             folder for temporary files.
         whole: whether to keep of such pcaps the sessions and exchanges, which no sample needs.
+        kept: of who reads a folder of logs that grows again and again: what is known from before.
 
     Raises:
         UserError: nothing is there, it cannot be read, or it holds no capture.
@@ -42,7 +45,7 @@ def read_capture(path: Path | str, scratch: Path | None = None, whole: bool = Tr
             f"{path} does not exist; expected a pcap, a Zeek conn.log or a folder of either; check the path"
         )
     if path.is_dir():
-        return _read_folder(path, scratch, whole)
+        return _read_folder(path, scratch, whole, kept)
     refuse_pointer(path)
     return _read_pcaps([path], scratch, whole) if is_pcap(path) else _read_zeek(path)
 
@@ -89,7 +92,7 @@ def find_pcaps(path: Path) -> list[Path]:
     return [file for file in files if file.is_file() and is_pcap(file)]
 
 
-def _read_folder(folder: Path, scratch: Path | None, whole: bool) -> Capture:
+def _read_folder(folder: Path, scratch: Path | None, whole: bool, kept: KeptLogs | None) -> Capture:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     pcaps = find_pcaps(folder)
     pointers = [file for file in files if is_pointer(file)]
@@ -100,7 +103,7 @@ def _read_folder(folder: Path, scratch: Path | None, whole: bool) -> Capture:
             f"{folder} holds no capture ({len(files)} files searched for pcap and pcapng, and for Zeek's conn*.log "
             "and conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
         )
-    capture = _read_pcaps(pcaps, scratch, whole) if pcaps else _read_zeek(folder)
+    capture = _read_pcaps(pcaps, scratch, whole) if pcaps else _read_zeek(folder, kept)
     if pcaps:
         capture = _add_alerts(capture, files)
     missing = tuple(
@@ -128,8 +131,8 @@ def _read_pcaps(paths: list[Path], scratch: Path | None, whole: bool) -> Capture
     return make_flows(read_packets(paths))
 
 
-def _read_zeek(path: Path) -> Capture:
-    capture = read_zeek(path)
+def _read_zeek(path: Path, kept: KeptLogs | None = None) -> Capture:
+    capture = read_zeek(path, kept)
     capture = replace(capture, notes=(*capture.notes, *capture.quality.notes))
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
     if not beside.is_file():

@@ -21,7 +21,7 @@ from assistant.monitor.source import Batch
 from traffic.capture import FLOW_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.reader import read_capture
-from traffic.zeek.conn import write_conn_log
+from traffic.zeek.conn import KeptLogs, write_conn_log
 
 PIECE_S = 120.0
 
@@ -54,6 +54,7 @@ class Recent:
         self._last_heads: dict[str, bytes] = {}
         self._touched: set[str] = set()
         self._next = 0
+        self._kept = KeptLogs()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -169,7 +170,7 @@ class Recent:
         if not self.rows:
             return None
         try:
-            return read_capture(self.folder)
+            return read_capture(self.folder, kept=self._kept)
         except UserError:
             # Rows of other logs before the first connection has ended are no capture yet.
             conn = [_file_name("conn", piece.number) for piece in self._pieces]

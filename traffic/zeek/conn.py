@@ -5,6 +5,7 @@ https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -20,7 +21,7 @@ from traffic.quality import assess_flows
 from traffic.zeek.beside import Beside, Span, read_beside
 from traffic.zeek.columns import Kind, decode, matches, numbers
 from traffic.zeek.exchanges import make_exchanges
-from traffic.zeek.logs import read_log
+from traffic.zeek.logs import Log, read_log
 from traffic.zeek.sessions import make_sessions
 
 # ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
@@ -138,12 +139,57 @@ _LONGEST_S = 366 * 86400.0
 _CLOCK_BACK_S = 600.0
 
 
-def read_zeek(path: Path | str) -> Capture:
+class KeptLogs:
+    """Conn logs as they were read before, and the evidence in them: of a folder that grows only the
+    files that changed are read again."""
+
+    def __init__(self) -> None:
+        self._logs: dict[Path, _KeptLog] = {}
+        self._now: dict[Path, _KeptLog] = {}
+
+    def read(self, paths: Sequence[Path]) -> list[Log]:
+        """The logs; what was kept of others is let go."""
+        self._now = {path: self._one(path) for path in paths}
+        self._logs = self._now
+        return [one.log for one in self._now.values()]
+
+    def _one(self, path: Path) -> "_KeptLog":
+        try:
+            found = path.stat()
+        except OSError:
+            return _KeptLog((0, 0), _read_conn(path))  # says what is wrong with it
+        state, kept = (found.st_size, found.st_mtime_ns), self._logs.get(path)
+        return kept if kept and kept.state == state else _KeptLog(state, _read_conn(path))
+
+    def find_evidence(self, with_dns: bool) -> list[pd.DataFrame]:
+        """What ``flow_evidence`` finds in each log that was read last."""
+        return [one.find_evidence(with_dns) for one in self._now.values()]
+
+
+@dataclass
+class _KeptLog:
+    state: tuple[int, int]  # of its file: size, time of change
+    log: Log
+    evidence: dict[bool, pd.DataFrame] = field(default_factory=dict)
+
+    def find_evidence(self, with_dns: bool) -> pd.DataFrame:
+        if with_dns not in self.evidence:
+            flows = make_flows(Repairs().repair(self.log.table))
+            self.evidence = {with_dns: flow_evidence(flows, with_dns)}
+        return self.evidence[with_dns]
+
+
+def _read_conn(path: Path) -> Log:
+    return read_log(path, CONN_KINDS, CONN_NEEDED, "conn.log", is_valid_flow)
+
+
+def read_zeek(path: Path | str, kept: KeptLogs | None = None) -> Capture:
     """Read a conn.log, or a folder of rotated ones, with the protocol logs beside it.
 
     Args:
         path: TSV (IoT-23's variant too), JSON lines or Parquet, the first two plain or gzipped; or a
             folder that holds such logs.
+        kept: what is known of the logs from before, of who reads a folder again and again.
 
     Returns:
         Flows sorted by ``ts``. Malformed rows are left out; ``notes`` count them.
@@ -154,7 +200,7 @@ def read_zeek(path: Path | str) -> Capture:
     """
     path = Path(path)
     paths = find_logs(path)
-    logs = [read_log(file, CONN_KINDS, CONN_NEEDED, "conn.log", is_valid_flow) for file in paths]
+    logs = kept.read(paths) if kept else [_read_conn(file) for file in paths]
     notes = [note for log in logs for note in log.notes]
     rows = pa.concat_tables([log.table for log in logs], promote_options="default")
     if not rows.num_rows:
@@ -171,6 +217,7 @@ def read_zeek(path: Path | str) -> Capture:
             notes.append(
                 f"{again:,} rows that stand in more than one of the logs were counted once."
             )
+            kept = None  # what each log shows alone would count them twice
     clock.see(rows)
     rows = repairs.repair(rows)
     notes += [*note_missing(set(rows.column_names)), *clock.notes(), *repairs.notes()]
@@ -180,7 +227,7 @@ def read_zeek(path: Path | str) -> Capture:
     logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
     quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
     return replace(
-        make_capture(flows, beside),
+        make_capture(flows, beside, kept.find_evidence(not beside.has_dns) if kept else None),
         quality=quality,
         sessions=make_sessions(flows, end_s),
         exchanges=make_exchanges(beside.exchanges, flows),
@@ -189,9 +236,14 @@ def read_zeek(path: Path | str) -> Capture:
     )
 
 
-def make_capture(flows: pd.DataFrame, beside: Beside) -> Capture:
-    """Flows, their activity and evidence: all that samples need."""
-    evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
+def make_capture(
+    flows: pd.DataFrame, beside: Beside, evident: Sequence[pd.DataFrame] | None = None
+) -> Capture:
+    """Flows, their activity and evidence: all that samples need; ``evident`` is what ``flow_evidence``
+    finds in parts of the flows, where that is known."""
+    if evident is None:
+        evident = [flow_evidence(flows, with_dns=not beside.has_dns)]
+    evidence = join_evidence([*evident, beside.evidence])
     return Capture(flows, spread(flows), evidence)
 
 
