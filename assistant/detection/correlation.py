@@ -212,7 +212,8 @@ def _is_silence_of(proven: Alert, rule: Alert) -> bool:
     if not silent or rule.label not in proven.rules_out or rule.device not in ends:
         return False
     one, other = rule.attribution, proven.attribution
-    return one.start_s >= other.start_s - SAMPLE_S and one.end_s <= other.end_s + SAMPLE_S
+    slack_s = 2 * SAMPLE_S  # who says little was last heard before, and is heard again later
+    return one.start_s >= other.start_s - slack_s and one.end_s <= other.end_s + slack_s
 
 
 def _takes_over(rule: Alert, other: Alert) -> bool:

@@ -163,6 +163,24 @@ def count_evidence(evidence: pd.DataFrame, *_: object) -> pd.Series:
     return evidence.groupby("other")["count"].sum().astype(float)
 
 
+def count_excess(evidence: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
+    """How often each peer shows it beyond its own rate at other times: who writes a set point all day
+    is not who writes now for the first time."""
+    here = count_evidence(evidence)
+    if evidence.empty:
+        return here
+    whole = view.evidence_of(device, tuple(evidence["kind"].unique()))
+    slots = evidence["slot"].unique()
+    elsewhere = whole[~whole["slot"].isin(slots)]
+    known = max(round(view.span_s / SAMPLE_S) - len(slots), 1)
+    usual = elsewhere.groupby("other")["count"].sum() * (len(slots) / known)
+    beyond = here.sub(usual.reindex(here.index).fillna(0.0)).clip(lower=0.0)
+    return beyond if beyond.max() > _BEYOND * here.max() else here
+
+
+_BEYOND = 0.1  # of what was counted; less is the usual
+
+
 def count_different(evidence: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
     """How many different things are asked between the device and each peer, beyond those that are
     asked at other times too: who looks around asks for many, a poller for the same few."""

@@ -19,6 +19,7 @@ from assistant.facts.attribution import (
     carries_failed,
     carries_login,
     count_different,
+    count_excess,
     shows_contacts,
     shows_failures,
     shows_flood,
@@ -256,6 +257,7 @@ _ATTACKS = (
         make_facts=attacks.command_facts,
         conclusive=frozenset({"modbus", "writers"}),
         evidence=("modbus_write",),
+        weigh_evidence=count_excess,
         weigh=weigh_nothing,  # who only reads meanwhile is not concerned
         source_columns=("modbus_writes_out", "tcp_out"),
         target_columns=("modbus_writes_in", "tcp_in"),

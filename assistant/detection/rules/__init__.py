@@ -43,6 +43,7 @@ from assistant.detection.rules.outages import (
 )
 from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
 from assistant.detection.rules.refusals import find_refusals
+from assistant.detection.rules.rhythms import find_stopped_senders, find_thin_streams
 from assistant.detection.rules.rule import Rule, RuleHit
 from assistant.detection.rules.scans import find_arp_scans, find_scans, find_version_scans
 from assistant.detection.rules.sessions import (
@@ -153,6 +154,18 @@ RULES = (
         yields_to=_kinds("deaf off_and_on comes_and_goes slow_link slow_way_out spike"),
     ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
+    # What is lost on the way says more than that less arrives.
+    replace(
+        _plain(find_thin_streams, suggests="thin_stream thin_streams"),
+        rules_out=_LOOK_ALIKES - _DEEDS,
+        yields_to=_kinds("spike sent_again slow_link slow_way_out off_and_on comes_and_goes"),
+    ),
+    replace(
+        _plain(find_stopped_senders, suggests="stopped"),
+        yields_to=_kinds(
+            "silent silent_together same_id login_refused turned_away limit keep_alive"
+        ),
+    ),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork rhythm_kept"),
     _plain(find_masked_sessions, suggests="masked"),
