@@ -20,6 +20,7 @@ from assistant.cli.options import (
     say_notes,
     with_settings,
 )
+from assistant.cli.vain_work import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -83,4 +84,5 @@ def serve(
         if subject.analysis is not None:
             answer("what is wrong?", subject.analysis, session.index, history=session.history)
         desk = Desk(session, lambda: subject.analysis, subject.name)
+        keep_what_is_loaded()
         serve_doors(desk, page, mount_options(), bound, typer.echo, say_notes)

@@ -21,6 +21,7 @@ from assistant.cli.options import (
     narrate,
     with_settings,
 )
+from assistant.cli.vain_work import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from assistant.monitor.watched import SlotReport
@@ -109,6 +110,7 @@ def monitor(
             }
             try:
                 with closing(Monitor(watched)) as running:
+                    keep_what_is_loaded()
                     running.run(tell, lambda: bool(stopped))
             finally:
                 for one, handler in before.items():

@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assistant.cli.vain_work import keep_what_is_loaded, spare_vain_work
 from assistant.detection.incidents import Incident
 from assistant.history import History
 from assistant.monitor.alarm_list import Alarm
@@ -350,6 +351,7 @@ def _measure_flood(asked: argparse.Namespace, models: Models, home: Path, comman
 
 def main() -> None:
     """Measure and print or write the table."""
+    spare_vain_work()  # as the command does
     go_offline()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kind", choices=("quiet", "many", "flood"))
@@ -362,6 +364,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     models = load_models(Settings())
+    keep_what_is_loaded()
     with tempfile.TemporaryDirectory() as home:
         text = measure(asked.kind, asked, models, Path(home))
     publish(text + "\n", asked.out)
