@@ -124,3 +124,30 @@ def test_streams_that_become_thin_together_share_an_end(tmp_path):
 )
 def test_what_is_no_narrow_way_is_not_found(tmp_path, per_slot):
     assert _find(tmp_path, _stream(per_slot), "thin_stream", "thin_streams") == []
+
+
+# ---- Units ----
+
+
+def test_a_unit_that_answers_nobody_is_told_from_a_server_that_is_down(tmp_path):
+    """The panel asks for unit 57 beside unit 1, which goes on answering."""
+    frames = _poll(PANELS[0], lambda _: True)
+    there, back = (PANELS[1], PLC, 42000, 502), (PLC, PANELS[1], 502, 42000)
+    wrong = [(1.0, "S", 0, b"", there), (1.001, "SA", 0, b"", back), (1.002, "A", 1, b"", there)]
+    for number in range(8):
+        request = struct.pack(">HHHBBHH", number, 0, 6, 57, 3, 0, 1)
+        wrong.append((100.0 + 5 * number, "PA", 1 + 12 * number, request, there))
+    frames += [
+        (ts, ethernet(tcp_packet(flags, seq, data, *ends))) for ts, flags, seq, data, ends in wrong
+    ]
+    (hit,) = _find(tmp_path, frames, "unit_mute", "mute", "timeouts")
+    assert (kind_of(hit.fact), hit.device, hit.label) == (
+        "unit_mute",
+        PANELS[1],
+        "misconfiguration",
+    )
+    assert (hit.fact.values["unit"], hit.fact.values["asked"], hit.fact.values["alive"]) == (
+        "57",
+        8,
+        "1",
+    )

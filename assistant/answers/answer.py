@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.attack import answer_attack
 from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
@@ -23,7 +24,6 @@ from assistant.answers.lookups import answer_dns
 from assistant.answers.partners import answer_who, answer_writers, find_culprits, find_targets
 from assistant.answers.reasons import (
     answer_against,
-    answer_attack,
     answer_before,
     answer_certainty,
     answer_checks,
@@ -36,7 +36,7 @@ from assistant.answers.reasons import (
     answer_sensor,
     answer_usual,
 )
-from assistant.answers.replies import answer_answers, answer_loss, still_talks
+from assistant.answers.replies import ACCEPTED, answer_answers, answer_loss, still_talks
 from assistant.answers.sides import answer_sides
 from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
@@ -98,7 +98,9 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
     "changed": lambda asked, _: answer_changed(asked),
-    "writers": answer_writers,
+    "writers": lambda asked, headline: (
+        answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
+    )(asked, headline),
     "incidents": lambda asked, _: answer_incidents(asked),
 }
 
@@ -214,7 +216,10 @@ _TROUBLE = re.compile(
 def _is_plain(query: Query) -> bool:
     """Whether a part of a question is understood by itself."""
     named = query.kind not in _OF_TROUBLE or bool(_TROUBLE.search(query.plain))
-    return query.kind not in ("", "numbers") and not query.guessed and named
+    of_writes = (
+        query.kind != "writers" or query.relation == "write"
+    )  # "was that allowed?" of a scan
+    return query.kind not in ("", "numbers") and not query.guessed and named and of_writes
 
 
 def _answer_one(

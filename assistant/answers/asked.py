@@ -35,7 +35,7 @@ _POLAR = re.compile(
     r"|greift|werden|wird|verlieren|soll|muss|darf|duerfen|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
-
+_SENTENCE = re.compile(r"[.;:!] ")
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
 _STILL = re.compile(
@@ -210,7 +210,9 @@ class Asked:
     @property
     def polar(self) -> bool:
         """Whether "yes" or "no" was asked for."""
-        return bool(_POLAR.match(self.query.plain)) and not (self.either or self.guessed)
+        # "it calls out. does anyone answer?"
+        asks = any(map(_POLAR.match, (self.query.plain, _SENTENCE.split(self.query.plain)[-1])))
+        return asks and not (self.either or self.guessed)
 
     @property
     def either(self) -> bool:

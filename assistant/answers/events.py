@@ -98,7 +98,9 @@ def answer_fares(asked: Asked) -> Answer | None:
 
 
 _BACK = re.compile(
-    r"\b(?:back to normal|all clear|(?:normal|ok|okay|fine|well|quiet|calm|good|stable) again|as (?:it was )?before"
+    r"^(?:and )?(?:is|are|was|were) (?:dev|it|they)\b.*\bback\b"
+    r"|\b(?:everything|all) (?:is )?quiet\b|\bquiet at the end\b|\bsafe to start\b"
+    r"|\b(?:back to normal|all clear|(?:normal|ok|okay|fine|well|quiet|calm|good|stable) again|as (?:it was )?before"
     r"|under control|stand down|everything over|all over|over and done|wieder (?:normal|ok|ruhig|gut|alles)"
     r"|alles wieder|entwarnung|de nuevo normal|vuelto a la normalidad|otra vez normal)\b"
 )
@@ -113,6 +115,12 @@ def answer_back(asked: Asked) -> Answer | None:
     if not incidents or not _BACK.search(asked.query.plain):
         return None
     going = worst_first([one for one in incidents if not is_over(one, asked.analysis)])
+    is_back = asked.device and re.search(r"\bback(?! to)\b", asked.query.plain)
+    if is_back and not going:
+        last = max(incidents, key=find_end)
+        heard = asked.view.sent_by(asked.device)
+        if (heard["until_s"] > find_end(last)).any():
+            return Answer(say_span(asked, last, asked.reply(True)), last.facts)
     if len(incidents) == 1:
         over = not going
         return Answer(

@@ -4,7 +4,7 @@ clear."""
 import re
 from collections import Counter
 
-from assistant.answers.asked import LATELY_S, Answer, Asked, say
+from assistant.answers.asked import LATELY_S, Answer, Asked, begin, say
 from assistant.answers.condition import describe_incident
 from assistant.answers.descriptions import describe_delay
 from assistant.detection.incidents import Incident
@@ -102,8 +102,18 @@ def answer_slowest(asked: Asked) -> Answer:
     return Answer(line, tuple(facts))
 
 
+_LISTENS = re.compile(
+    r"\b(?:reads?|reading|listen\w*|eavesdrop\w*|intercept\w*|sees?|spy\w*|third party|mitles\w*|abhoer\w*|lee\w*"
+    r"|escuch\w*)\b"
+)
+
+
 def answer_encryption(asked: Asked) -> Answer:
     """What was readable, and so is not encrypted, and what runs over encrypted services."""
+    incident = asked.incident
+    if incident and incident.label == "spoofing" and _LISTENS.search(asked.query.plain):
+        # Who stands between two sees all that they say, unless it is encrypted.
+        return Answer(begin(incident.facts[0], asked.reply(True)), incident.facts[1:], whole=True)
     rows, sessions = asked.requests, asked.sessions
     # A session is opened in clear for what is encrypted then.
     rows = rows[rows["kind"] != "session"]

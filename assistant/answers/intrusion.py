@@ -230,8 +230,23 @@ def _came_first(asked: Asked) -> Answer | None:
     return Answer(say("shared_which", "unclear"), (*seen, *first.facts), standing="inconclusive")
 
 
+_MAC = re.compile(
+    r"\b(?:macs?|mac address\w*|hardware address\w*|network card|hardwareadresse\w*)\b"
+)
+
+
 def answer_bearer(asked: Asked) -> Answer:
     """Who bears the address of a device, by hardware addresses and by who claimed it."""
+    liars = find_incidents(asked, ("spoofing",))
+    if not asked.device and liars and _MAC.search(asked.query.plain):
+        culprit = find_culprits(liars[0])[0]
+        borne = asked.view.openers_of(culprit) or asked.view.macs_of(culprit)
+        if not borne:  # what all bear whose address it claims
+            claimed = [set(asked.view.macs_of(one)) for one in _claimed(liars[0]) - {culprit}]
+            borne = sorted(set.intersection(*claimed)) if claimed else []
+        if borne:
+            line = say("bearer_macs", name=asked.view.name_of(culprit), macs=listed(borne))
+            return Answer(line, liars[0].facts)
     first = "first" in asked.query.plain  # "which of them was first?"
     if (first or not asked.device) and (told := _came_first(asked)):
         return told

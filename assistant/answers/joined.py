@@ -59,7 +59,8 @@ def _bare(line: str) -> str:
 def join_answers(question: str, first: Diagnosis, others: Sequence[Diagnosis]) -> Diagnosis:
     """The first answer with the lines of the others below its own, and the facts that bear them most."""
     same = [one for one in others if _bare(one.cause) == _bare(first.cause)]
-    headline = same[0].cause if same else first.cause  # with "yes" or "no", if one of both has it
+    # With "yes" or "no", if one of both has it.
+    headline = max((first.cause, *(one.cause for one in same)), key=len)
     others = [one for one in others if one not in same]
     lines = tuple(dict.fromkeys(one.cause for one in others))
     if not lines and headline == first.cause:

@@ -397,7 +397,8 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
         return Answer(begin(headline, reply), incident.facts, whole=True)
     if incident is not None and incident.label == "unauthorized_command" and incident.facts:
         seen = describe_requests(writes, asked.view) if len(writes) else []
-        return Answer(begin(headline, asked.reply(True)), (*incident.facts, *seen), whole=True)
+        line = begin(incident.facts[0], asked.reply(True))
+        return Answer(line, (*incident.facts[1:], *seen), whole=True)
     counted = asked.view.writes  # a log may count commands and not hold them
     if asked.device:
         counted = counted[counted["server"] == asked.device]

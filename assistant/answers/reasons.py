@@ -1,155 +1,27 @@
-"""How sure, what speaks against it, attack or fault, what to do, what is usual, numbers, packets, documents."""
+"""How sure, what speaks against it, a matter for security, what to do, what is usual, numbers, packets, documents."""
 
 import re
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.condition import judge_all
+from assistant.answers.attack import doubt_of
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
 from assistant.answers.sides import reply_by_side
-from assistant.detection.incidents import Incident
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
-from assistant.diagnosis.spans import is_over
-from assistant.diagnosis.standing import is_unanswered, verdict_fact
+from assistant.diagnosis.spans import find_end, is_over
+from assistant.diagnosis.standing import verdict_fact
 from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.sensor import sensor_facts
-from assistant.questions.entities import worst_first
 from assistant.questions.queries import specific_words
 from knowledge_base.documents import Kind
 from traffic.labels import ATTACKS
 
 _MOST = 5
-
-
-def answer_attack(asked: Asked, headline: Fact) -> Answer:
-    """Attack or fault, as far as traffic tells."""
-    plain = asked.query.plain
-    if not asked.device and asked.analysis.incidents and _EACH.search(plain):
-        return _sort_by_kind(asked)
-    if asked.incident is not None and _WHOSE.search(plain):
-        line = say("whose_tool", "unclear", name=asked.view.name_of(asked.incident.device))
-        return Answer(line, (headline, *asked.incident.facts[1:]), whole=True)
-    purpose = not asked.either and bool(_PURPOSE.search(plain))
-    if purpose and asked.incident is not None and asked.incident.facts:
-        line = say("purpose_unknown", "unclear", what=asked.incident.facts[0].text)
-        return Answer(
-            line, (*_doubtful(asked.incident.label), *asked.incident.facts[1:]), whole=True
-        )
-    incident = _choose_attack(asked)
-    if incident is None and asked.found.standing == "normal":
-        judged = judge_all(asked.analysis)
-        if asked.device or judged.well == len(judged.devices):
-            line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
-            return Answer(line, asked.found.facts)
-        reply: Reply = "unclear" if asked.polar else ""
-        line = say("hostile_none", reply)
-        return Answer(line, (judged.line, *asked.found.facts), standing="inconclusive")
-    if incident is None:
-        return Answer(headline, asked.found.facts, whole=True)
-    does = incident.facts[0].text if incident.facts else ""
-    kind = "attack" if incident.label in ATTACKS else "fault"
-    rest = (*incident.facts[1:], *_doubtful(incident.label), *_doubt(asked), *asked.sensor)
-    attacks = kind == "attack" and incident.role != "target" and incident.device == asked.device
-    if attacks and _SUFFERS.search(plain):  # "is it under attack?", of who attacks
-        line = say("attacks_itself", asked.reply(False), name=asked.name, what=does)
-        return Answer(line, rest, whole=True)
-    # "did somebody delete a variable?" is not answered by "no": a fault.
-    harm = asked.query.relation == "attack" or bool(_HARM.search(plain))
-    reply = asked.reply(kind == "attack") if harm else ""
-    if _MEANT.search(plain) and asked.polar and kind == "attack":
-        reply = "unclear"  # who means it, no traffic says
-    # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
-    unanswered = is_unanswered(incident.label, incident.facts)
-    unsure = asked.found.standing == "inconclusive"
-    if unanswered and asked.found.standing != "confirmed":
-        line = say("maybe_either", "unclear", what=does)
-    else:
-        reply = "" if unsure or asked.either else reply
-        line = say(f"{'maybe' if unsure else 'is'}_{kind}", reply, what=does)
-    return Answer(line, rest, whole=True)
-
-
-def _choose_attack(asked: Asked) -> Incident | None:
-    """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
-    attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
-    ordered = worst_first(list(asked.analysis.incidents))
-    if asked.device:
-        ordered = [one for one in ordered if one.touches(asked.device)]
-    attacks = [one for one in ordered if one.label in ATTACKS]
-    # A fault before which a worse attack stands is meant by the question's own words.
-    fault = asked.incident is not None and asked.incident.label not in ATTACKS
-    if asked.device and fault and ordered and ordered[0] in attacks:
-        return asked.incident
-    aimed = [one for one in attacks if one.role == "target" or one.device != asked.device]
-    if asked.device and aimed and _SUFFERS.search(asked.query.plain):
-        return aimed[0]
-    if asked.incident is not None and asked.incident.label in ATTACKS:
-        return asked.incident
-    return next(iter(attacks), asked.incident)
-
-
-# A tool's name, or whose it is, stands in no packet.
-_WHOSE = re.compile(
-    r"\b(?:nmap|nessus|metasploit|masscan|shodan|openvas|zmap|hydra)\b"
-    r"|\b(?:our|my|your|of us) (?:own )?(?:\w+ )?"
-    r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people|staff|contractors?)\b"
-)
-_PURPOSE = re.compile(
-    r"\b(?:back ?ups?|updates?|upgrades?|replication|export|cloud service|maintenance|time sync|health check)\b"
-)
-_EACH = re.compile(
-    r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"
-)
-
-
-_SUFFERS = re.compile(
-    r"\bunder attack\b|\b(?:being|was|were|been|is|are) (?:attacked|targeted|flooded|hit)\b|\bvictims?\b|\btargets?\b"
-)
-
-
-_MEANT = re.compile(
-    r"\b(?:deliberate|intent|purpose|planned|meant|absicht|mutwillig|a proposito)\w*"
-)
-_HARM = re.compile(
-    r"\b(?:attack|hack|malware|virus|worm|trojan|ransom|compromis|infect|intru|breach|botnet|sabotag|malicious|hostile"
-    r"|hijack|cyber|spoof|impersonat|tamper|denial|d?dos|deliberate|intent|purpose|foul|evil|danger|threat|crimin"
-    r"|angriff|angegriffen|greif|gehackt|schad|infiziert|kompromitt|absicht|mutwillig|ataque|atac|comprometid|intrus)\w*"
-)
-
-
-def _sort_by_kind(asked: Asked) -> Answer:
-    """All incidents, those whose traffic belongs to attacks before the technical faults."""
-    found = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
-    attacks = [one for one in found if one.label in ATTACKS]
-    faults = [one for one in found if one.label not in ATTACKS]
-    line = say("sorted", attacks=len(attacks), faults=len(faults), all=len(found))
-    facts = [
-        say(kind, what=one.facts[0].text)
-        for kind, some in (("sorted_attack", attacks), ("sorted_fault", faults))
-        for one in some
-    ]
-    return Answer(line, (*facts, say("intent_unknown")), listing=True)
-
-
-def _doubtful(label: str) -> tuple[Fact, ...]:
-    return (say("intent_unknown"),) if label in ATTACKS else (say("fault_only_here"),)
-
-
-def _doubt(asked: Asked) -> tuple[Fact, ...]:
-    incident = asked.incident
-    if incident is None:
-        return ()
-    doubt = read_playbook(incident.label).doubt
-    return (
-        (say("as_it_is", text=doubt),)
-        if doubt and is_unanswered(incident.label, incident.facts)
-        else ()
-    )
 
 
 def answer_consequence(asked: Asked, headline: Fact) -> Answer:
@@ -233,7 +105,7 @@ def answer_certainty(asked: Asked, headline: Fact) -> Answer:
             asked.query.plain.strip("?").split()
         ):
             reply = "" if reply == "unclear" else "no" if found.standing == "confirmed" else ""
-    shown = [*facts[:4], *([verdict] if verdict else []), *_doubt(asked), *asked.sensor]
+    shown = [*facts[:4], *([verdict] if verdict else []), *doubt_of(asked), *asked.sensor]
     against = found.apart.excluded[:1]
     # Of what it is sure, and where, stands in the line itself.
     fault = read_playbook(incident.label).short if incident else ""
@@ -252,10 +124,10 @@ def answer_against(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is None:
         return Answer(say("against_nothing", name=asked.name), (headline, *asked.found.facts))
     if apart.open:
-        return Answer(say("against_open", n=len(apart.open)), (*facts, *_doubt(asked)))
-    if not facts and not _doubt(asked):
+        return Answer(say("against_open", n=len(apart.open)), (*facts, *doubt_of(asked)))
+    if not facts and not doubt_of(asked):
         return Answer(say("against_none"), (headline,))
-    return Answer(say("against_excluded", n=len(apart.excluded)), (*facts, *_doubt(asked)))
+    return Answer(say("against_excluded", n=len(apart.excluded)), (*facts, *doubt_of(asked)))
 
 
 def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer:
@@ -271,11 +143,16 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
         text = known.restart if restarts else known.remedy
         reply = "" if restarts else reply_by_side(asked, incident)
         text = text[0].lower() + text[1:] if reply else text
-        line = say("remedy", reply, text=text, names=asked.name_ends(incident))
+        over = restarts and is_over(incident, asked.analysis)
+        kind = "restart_over" if over else "remedy"
+        line = say(
+            kind, reply, text=text, names=asked.name_ends(incident), end_time_s=find_end(incident)
+        )
         return Answer(line, (headline, *incident.facts[1:]), checks=checks, steps=True)
+    over = incident is not None and is_over(incident, asked.analysis)
     return Answer(
         say("checks_first", step=checks[0][0].lower() + checks[0][1:]),
-        (headline,),
+        (*((say_span(asked, incident, ""),) if over and incident else ()), headline),
         checks=checks[1:],
         steps=True,
     )

@@ -339,6 +339,10 @@ def _all_requests(asked: Asked) -> Answer:
     return Answer(line, (*facts, *rest))
 
 
+ACCEPTED = re.compile(
+    r"\b(?:accept\w*|acknowledg\w*|confirm(?:ed|s)?|obey\w*|executed?|carried out|took effect|go through|went through"
+    r"|succe\w+|angenommen|ausgefuehrt|acept\w*)\b"
+)
 _ANYONE = re.compile(
     r"\b(?:any(?:one|body)|some(?:one|body)|who) (?:ever )?"
     r"(?:answers?|replie[sd]|reply|responds?|picks? up)\b"

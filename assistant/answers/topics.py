@@ -5,7 +5,7 @@ What was measured of that cause says who, how often and how long; a count of som
 
 import re
 
-from assistant.answers.asked import Answer, Asked, say_span
+from assistant.answers.asked import Answer, Asked, find_incidents, say_span
 from assistant.answers.past import MET
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
@@ -15,6 +15,7 @@ from assistant.diagnosis.spans import is_over
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
+from traffic.labels import ATTACKS
 
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
 _RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
@@ -23,6 +24,14 @@ _MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets"
 # and least where there is one alone.
 _NEAR, _NEAR_AT_DEVICE, _NEAR_ALONE = 0.5, 0.4, 0.3
 _WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
+
+
+_RUNS = re.compile(r"\b(?:running|re-?boot\w*|re-?start\w*|reset|stopp?ed|halted|shut down)\b")
+# "how many messages did the intruder send?": what is known of what it did counts them.
+_CULPRIT = re.compile(
+    r"\b(?:attackers?|intruders?|hackers?|strangers?|scanners?|culprits?|offenders?|angreifer|atacantes?|intrusos?)\b"
+)
+_HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
 
 
 def answer_topic(asked: Asked) -> Answer | None:
@@ -37,12 +46,17 @@ def answer_topic(asked: Asked) -> Answer | None:
         else query.kind in _WITHOUT_MORE or (query.kind == "devices" and not query.state)
     )
     # "is plc-1 running?" of one that was told to stop: that it answers does not say that it runs.
-    runs = "running" in query.plain
+    runs = bool(_RUNS.search(query.plain))
     if query.kind in ("answers", "devices") and asked.device and not (asked.alike or runs):
         return None
     if query.kind == "before" and asked.second and MET.search(query.plain):
         return None
     two = asked.second and DEVICE in query.plain
+    if query.kind == "count" and _CULPRIT.search(query.plain):
+        attacks = find_incidents(asked, ATTACKS)
+        if attacks and not _HOW_MANY.search(query.plain):
+            meant = next((one for one in attacks if one is asked.incident), attacks[0])
+            return Answer(meant.facts[0], meant.facts[1:])
     incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None
     if incident is None:
         return None

@@ -132,7 +132,9 @@ class TrafficView:
             same = list(
                 dict.fromkeys(one for mac in self.macs_of(address) for one in named.get(mac, ()))
             )
-            same = same if len(same) == 1 else [one for one in same if one in roles]
+            if len(same) > 1:  # who stands between others carries what it forwards for them
+                own = [one for one in same if len(self.macs_of(one)) == 1]
+                same = own if len(own) == 1 else [one for one in same if one in roles]
             if len(same) == 1:
                 found[address] = same[0]
         return found

@@ -107,7 +107,7 @@ RULES = (
         suggests="busy partly_refused refused_in_part",
     ),
     replace(
-        _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
+        _plain(find_unanswered_requests, confirms="mute unit_mute", suggests="timeouts"),
         # What answers nobody says more; who sends garbage, or tries all there is, is not answered.
         yields_to=_kinds("time_server malformed probe port_scan host_scan"),
     ),

@@ -19,12 +19,14 @@ from assistant.detection.rules.conversation import (
 from assistant.detection.rules.rule import RuleHit, slots_at
 from assistant.facts.fact import by_count, listed, make_fact
 from assistant.facts.proofs import ip_field
+from assistant.facts.requests import OUTCOMES
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from traffic.delays import median_delays
 
 _MIN_TIMEOUTS, _TIMEOUT_SHARE = 3, 0.1  # without a session that breaks because of it
 _MIN_BREAKS = 2
+_MIN_MUTE = 5  # requests for a unit
 _BROKEN_S = 3.0  # a session that its client ends so soon after a request in vain ends because of it
 _MIN_BEHIND, _IN_STEP = 10, 0.9  # answers in a row, and as many before them, mostly in step
 _MIN_MALFORMED = 3
@@ -44,6 +46,8 @@ _SENTENCES = {
     "breaks": "After {breaks} of these {client} closed the connection within {wait_s} and opened a new one.",
     "mute": "{server} answers none of what {client} asks: {asked:request} since {since_time_s} stayed without an "
     "answer, though the connection stands.",
+    "unit_mute": "{client} asks {server} for unit {unit}, for which nobody answers: {asked:request} between "
+    "{since_time_s} and {until_time_s} stayed without an answer, while {server} answered for unit {alive}.",
     "behind": "Since {since_time_s} {client} is one transaction behind with {server}: {late} of {asked:answer} carry "
     "the number of the request before the last one, so that each value may be taken for another.",
     "servfail": "The resolver {server} answered {failed} of {asked:question} of {client} between {since_time_s} and "
@@ -74,6 +78,10 @@ def find_unanswered_requests(view: TrafficView) -> list[RuleHit]:
             "wait_s": _BROKEN_S,
         }
         proof = prove(vain)
+        mute = _find_mute_units(view, client, server, rows)
+        if mute:
+            hits += mute
+            continue
         if not rows["outcome"].isin(["answered", "refused"]).any():
             if server not in view.heard:
                 continue  # absent, or seen from one side only: no word about its program
@@ -92,6 +100,33 @@ def find_unanswered_requests(view: TrafficView) -> list[RuleHit]:
                 facts.append(make_fact("breaks", _SENTENCES["breaks"], values))
             label = "flapping" if breaks else "service_down"
             hits.append(make_hit(server, label, facts, client, vain))
+    return hits
+
+
+def _find_mute_units(
+    view: TrafficView, client: str, server: str, rows: pd.DataFrame
+) -> list[RuleHit]:
+    """Units that a client asks for and that answer nobody, though the server answers for others: the
+    wrong number, or a unit behind it that is gone."""
+    asked = view.exchanges
+    asked = asked[
+        (asked["server"] == server) & asked["unit"].ge(0) & asked["outcome"].isin(OUTCOMES)
+    ]
+    good = asked[asked["outcome"] != "unanswered"]
+    hits = []
+    for unit, mine in rows[rows["unit"] >= 0].groupby("unit"):
+        first_s, last_s = float(mine["ts"].min()), float(mine["ts"].max())
+        lives = good["ts"].between(first_s, last_s) & (good["unit"] != unit)
+        silent = (mine["outcome"] == "unanswered").all() and len(mine) >= _MIN_MUTE
+        if not silent or not lives.any() or (good["unit"] == unit).any():
+            continue
+        values = describe_ends(view, client, server, mine) | {
+            "asked": len(mine),
+            "unit": str(unit),
+            "alive": listed(map(str, sorted(good.loc[lives, "unit"].unique()))),
+        }
+        fact = make_fact("unit_mute", _SENTENCES["unit_mute"], values, proof=prove(mine))
+        hits.append(make_hit(client, "misconfiguration", [fact], server, mine))
     return hits
 
 
