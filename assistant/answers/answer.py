@@ -211,11 +211,13 @@ _OF_TROUBLE = frozenset(("wrong", "why", "health"))
 _TROUBLE = re.compile(
     r"\b(?:why|wrong|problems?|matter|causes?|reasons?|ok|okay|fine|well|healthy|warum|wieso|por que|mal)\b"
 )
+_SURE = re.compile(r"\b(?:sure|certain|know|trust|believe|prov\w+|sicher|segur\w*)\b")
 
 
 def _is_plain(query: Query) -> bool:
     """Whether a part of a question is understood by itself."""
     named = query.kind not in _OF_TROUBLE or bool(_TROUBLE.search(query.plain))
+    named = named and (query.kind != "certainty" or bool(_SURE.search(query.plain)))
     of_writes = (
         query.kind != "writers" or query.relation == "write"
     )  # "was that allowed?" of a scan

@@ -92,7 +92,7 @@ def answer_fares(asked: Asked) -> Answer | None:
         return None
     fares = describe_fares(asked.view, asked.device, hits[0])
     if fares is None:
-        return None
+        return Answer(say("fares_unread", "unclear", name=asked.name), hits[0].facts)
     well = kind_of(fares) == "fares_well"
     return Answer(begin(fares, asked.reply(well == bool(keeps))), hits[0].facts)
 

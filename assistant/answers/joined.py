@@ -20,8 +20,10 @@ _ELSEWHERE = (
     r"|quien|cuando|como|cuant\w+|por que|desde cuando"
 )
 _ASKS = rf"(?:(?:also|then|if so) )?(?:{_WHAT}|{_PREPOSITION}|{_VERB}|{_ELSEWHERE})\b"
+_ANY_VERB = "(?:is|are|was|were|does|do|did|has|have|can)"
 _JOINT = re.compile(
-    rf"\?+\s*(?:(?:and|und|y) )?|,? (?:and|und|y|plus) (?={_ASKS})|, (?={_ASKS})", re.IGNORECASE
+    rf"\?+\s*(?:(?:and|und|y) )?|,? (?:and|und|y|plus) (?={_ASKS})|, (?={_ASKS})|, (?:and|und|y) (?={_ANY_VERB} \w)",
+    re.IGNORECASE,
 )
 # A part without such a beginning tells something: "plc-2 refuses us, why?" asks one thing.
 _QUESTION = re.compile(
