@@ -129,6 +129,23 @@ def test_the_cause_moves_to_another_device_and_the_alarm_with_it(history):
     )
 
 
+def test_one_that_was_missed_first_goes_on_as_the_alarm_of_all_that_fell_silent(history):
+    alarms = Alarms(history, PLANT)
+    alone = make_incident(1000.0, 1060.0, "10.0.0.5", label="device_silent", peers=("10.0.0.9",))
+    assert follow(alarms, 1060.0, alone) == ["raise"]
+    fact = make_fact("silent_together", "{members:device} fell silent.", {"members": 3})
+    peers = ("10.0.0.6", "10.0.0.5", "10.0.0.9")  # two fellows, and who asked for them
+    both = make_incident(
+        990.0, 1080.0, "10.0.0.7", label="device_silent", peers=peers, facts=(fact,)
+    )
+    assert follow(alarms, 1080.0, both) == ["change"]
+    (alarm,) = list_alarms(history)
+    assert (alarm.incident, alarm.device) == (alone.id, "10.0.0.7")
+    # One that asked is none of them.
+    asked = make_incident(1000.0, 1090.0, "10.0.0.9", label="device_silent", peers=())
+    assert follow(alarms, 1090.0, both, asked) == ["raise"]
+
+
 def test_what_later_input_does_not_bear_out_is_withdrawn_after_the_delay(history):
     alarms = Alarms(history, PLANT)
     follow(alarms, 1000.0, make_incident(900, 995))

@@ -325,8 +325,16 @@ def _see(
     going = now_s - incident.end_s <= off_delay_s
     return Seen(
         incident.id, incident.label, incident.device, tier, incident.severity,
-        incident.start_s, incident.end_s, going, content,
+        incident.start_s, incident.end_s, going, content, _find_fellows(incident),
     )  # fmt: skip
+
+
+def _find_fellows(incident: Incident) -> tuple[str, ...]:
+    """The other devices that a rule says fell silent with the incident's: its first peers."""
+    fact = incident.facts[0] if incident.facts else None
+    if fact is None or kind_of(fact) != "silent_together":
+        return ()
+    return incident.peers[: int(fact.values["members"]) - 1]
 
 
 def _make_content(
@@ -361,7 +369,7 @@ def _see_sign(sign: Sign, plant: Plant) -> Seen:
     priority: Severity = "medium" if sign.label in ATTACKS else "low"
     return Seen(
         f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
-        sign.end_s, True, content, sign.hard, sign.stands,
+        sign.end_s, True, content, (), sign.hard, sign.stands,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Seen:
     end_s: float
     going: bool
     content: AlarmContent
+    together: tuple[str, ...] = ()  # other devices of which it says the same, at the same moment
     hard: bool = False  # a sign of which there is much
     stands: bool = False  # and which need not become more
 
@@ -43,6 +44,7 @@ def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Ala
                 alarm
                 for alarm in free.values()
                 if (_becomes(alarm, one) if alarm.content.sign else _is_same(one, alarm))
+                or _is_part(alarm, one)
             ]
             best = max(alike, key=lambda alarm: (alarm.device == one.device, alarm.incident_end_s),
                        default=None)  # fmt: skip
@@ -83,6 +85,14 @@ def _is_same(one: Seen, alarm: Alarm) -> bool:
     ends = {one.device, *one.content.related, *peers}
     other_ends = {alarm.device, *alarm.content.related, *others}
     return one.device in other_ends and alarm.device in ends
+
+
+def _is_part(alarm: Alarm, one: Seen) -> bool:
+    """Whether an alarm of one device goes on as that of several: as when the first of those behind a
+    switch was missed before the others."""
+    near = abs(one.start_s - alarm.content.start_s) <= _NEAR_S
+    going = alarm.returned_s is None and alarm.label == one.label
+    return going and near and alarm.device in one.together
 
 
 # ---- First signs ----

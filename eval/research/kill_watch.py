@@ -1,9 +1,10 @@
 """Kill a running monitor at random moments, again and again, while an operator works: what is lost?
 
-    python -m eval.research.kill_watch [RUN] [--kills 20] [--seed 0] [--out FILE]
+    python -m eval.research.kill_watch [RUN] [--kills 20] [--seed 0] [--serve] [--out FILE]
 
-`faultwise monitor --replay RUN` runs in a process of its own and is killed (SIGKILL) after a random
-time; another one goes on, until it was killed as often as asked; the last may finish. Meanwhile an
+`faultwise monitor --replay RUN`, or `serve` with its page, runs in a process of its own and is killed
+(SIGKILL) after a random time; another one goes on, until it was killed as often as asked; the last may
+finish. Meanwhile an
 operator acknowledges and takes back. In the end the verdicts and alarms must be those of a monitor
 that nobody killed, every act must be there once, and the audit log be whole after each kill.
 """
@@ -12,6 +13,7 @@ import argparse
 import multiprocessing
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -26,6 +28,7 @@ import numpy as np
 from assistant.audit import check_audit
 from assistant.cli.main import main as run_command
 from assistant.history import History, IncidentRecord
+from assistant.monitor.state import MonitorState
 from assistant.offline import go_offline
 from eval.research.command import SAMPLE
 from traffic.errors import UserError
@@ -55,7 +58,9 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
-def kill_monitors(run: Path, kills: int, seed: int, folder: Path, speed: float = 20.0) -> Tally:
+def kill_monitors(
+    run: Path, kills: int, seed: int, folder: Path, speed: float = 20.0, serve: bool = False
+) -> Tally:
     """Kill so often, and compare with a monitor that nobody killed.
 
     Args:
@@ -64,6 +69,7 @@ def kill_monitors(run: Path, kills: int, seed: int, folder: Path, speed: float =
         seed: of the moments.
         folder: for the state of both.
         speed: of the replay.
+        serve: whether the page is served beside each monitor that is killed.
     """
     rng, tally = np.random.default_rng(seed), Tally()
     whole, broken = folder / "whole", folder / "broken"
@@ -75,13 +81,13 @@ def kill_monitors(run: Path, kills: int, seed: int, folder: Path, speed: float =
     try:
         for number in range(kills):
             before = _progress(broken)
-            _watch(run, broken, speed, float(rng.uniform(0.0, _LONGEST_S)))
+            _watch(run, broken, speed, float(rng.uniform(0.0, _LONGEST_S)), serve)
             tally.kills += 1
             tally.working += _progress(broken) != before
             outcome = check_audit(broken / "history.sqlite").outcome
             if outcome not in ("whole", "not there"):
                 tally.wrong.append(f"after kill {number + 1} the audit log is {outcome}")
-        _watch(run, broken, speed, None)
+        _watch(run, broken, speed, None, serve)
     finally:
         over.set()
         operator.join()
@@ -92,10 +98,14 @@ def kill_monitors(run: Path, kills: int, seed: int, folder: Path, speed: float =
     return tally
 
 
-def _watch(run: Path, home: Path, speed: float, killed_s: float | None) -> None:
-    """Watch in a process of its own, to the end or until it is killed."""
+def _watch(
+    run: Path, home: Path, speed: float, killed_s: float | None, serve: bool = False
+) -> None:
+    """Watch in a process of its own, to the end or until it is killed; a server is killed at the end."""
     words = ["monitor", "--home", str(home), "--replay", str(run), "--speed", str(speed),
              "--plant", str(run / "plant.yaml")]  # fmt: skip
+    if serve:
+        words = ["serve", *words[1:], "--port", str(_find_port())]
     process = _context.Process(target=_run_quietly, args=(words,))
     before = _progress(home)
     process.start()
@@ -106,9 +116,26 @@ def _watch(run: Path, home: Path, speed: float, killed_s: float | None) -> None:
         process.join(killed_s)
         if process.is_alive():
             os.kill(process.pid or 0, signal.SIGKILL)
+    elif serve:
+        while process.is_alive() and not _has_ended(home):
+            time.sleep(0.2)
+        os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     if process.exitcode not in (0, -signal.SIGKILL):
         raise UserError(f"the monitor ended with {process.exitcode}; expected 0; see what it said")
+
+
+def _find_port() -> int:
+    """One that nobody listens on."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _has_ended(home: Path) -> bool:
+    """Whether the recording was given to its end."""
+    with closing(MonitorState(home / "monitor")) as state:
+        return bool(state.progress().get("ended"))
 
 
 def _run_quietly(words: list[str]) -> None:
@@ -179,12 +206,13 @@ def _compare(broken: dict[str, Any], whole: dict[str, Any], tally: Tally) -> Non
         tally.wrong.append(f"{tally.acts} acts of the operator, {len(broken['acts'])} kept")
 
 
-def render_tally(tally: Tally, run: str) -> str:
+def render_tally(tally: Tally, run: str, serve: bool = False) -> str:
     """Markdown."""
+    what = "server, its page and its monitor," if serve else "monitor"
     lines = "".join(f"- {one}\n" for one in tally.wrong) or "- nothing was lost or doubled\n"
     return (
-        f"`python -m eval.research.kill_watch` over `{run}`: {tally.kills} kills, {tally.working} of "
-        f"them of a monitor that had kept something since its start; {tally.acts} acts of an "
+        f"`python -m eval.research.kill_watch{' --serve' * serve}` over `{run}`: {tally.kills} kills, "
+        f"{tally.working} of them of a {what} that had kept something since its start; {tally.acts} acts of an "
         f"operator meanwhile. Findings:\n\n{lines}"
     )
 
@@ -196,11 +224,12 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path, default=SAMPLE)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--serve", action="store_true", help="with the page")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tally = kill_monitors(asked.run, asked.kills, asked.seed, Path(folder))
-    text = render_tally(tally, asked.run.name)
+        tally = kill_monitors(asked.run, asked.kills, asked.seed, Path(folder), serve=asked.serve)
+    text = render_tally(tally, asked.run.name, asked.serve)
     if asked.out:
         write_text(asked.out, text)
     sys.stdout.write(text)
