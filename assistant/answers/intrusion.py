@@ -12,6 +12,7 @@ from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
+from assistant.facts.moves import move_facts
 from assistant.facts.requests import is_login, is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import SERVICE_PORTS
@@ -272,7 +273,9 @@ def answer_bearer(asked: Asked) -> Answer:
         return Answer(
             say("bearer_unknown", "unclear" if asked.polar else "", names=names), asked.sensor
         )
+    moved = tuple(move_facts(view, *macs))
     shared = any(len(seen) > 1 for seen in macs.values())
     kind = "bearer_several" if shared else "bearer_one"
     reply = "unclear" if asked.polar and (shared or doubts) else asked.reply(False)
-    return Answer(say(kind, reply, names=names), (*facts, *asked.sensor), standing="inconclusive")
+    beside = (*moved, *facts, *asked.sensor)
+    return Answer(say(kind, reply, names=names), beside, standing="inconclusive")

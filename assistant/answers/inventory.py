@@ -11,6 +11,7 @@ from assistant.answers.partners import ask_by_arp
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.moves import move_facts
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import DEVICE
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
@@ -261,6 +262,7 @@ def _identify(asked: Asked) -> Answer:
         return Answer(say("identity_nobody", reply, name=asked.name), (told.line, *told.facts))
     macs = asked.view.macs_of(asked.device)
     facts += [say("identity_mac", macs=listed(macs))] if macs else []
+    facts += move_facts(asked.view, asked.device)
     own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]
     facts += [fact for one in own[:2] for fact in one.facts[:1]]
     return Answer(say(kind, name=asked.name, about=about), tuple(facts))

@@ -31,6 +31,7 @@ from assistant.detection.rules.floods import join_floods
 from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, kind_of, make_fact
+from assistant.facts.moves import move_facts
 from assistant.facts.traffic_view import TrafficView
 from traffic.labels import ATTACKS, TAXONOMY
 from traffic.windows import Windows
@@ -195,6 +196,9 @@ def _make_facts(
         values: dict[str, Value] = {"names": view.names_of(related), "n": len(related)}
         sentence = "The same cause shows at {n:other device}: {names}."
         facts.append(make_fact("related", sentence, values, windows))
+    facts += [
+        one for one in move_facts(view, lead.device) if one.id not in {fact.id for fact in facts}
+    ]
     return tuple(facts)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from assistant.facts.attacks import MODBUS_REQUESTS, modbus_facts
 from assistant.facts.fact import Fact, Proof, Value, listed, make_fact, make_facts, plural
 from assistant.facts.faults import last_heard
+from assistant.facts.moves import move_facts
 from assistant.facts.proofs import from_to
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
@@ -68,7 +69,8 @@ def describe_device(view: TrafficView, device: str, windows: Sequence[float] = (
         device: address.
         windows: starts of the device's windows.
     """
-    facts = _traffic_facts(view, device, windows) or last_heard(view, device, None, windows)
+    facts = move_facts(view, device)
+    facts += _traffic_facts(view, device, windows) or last_heard(view, device, None, windows)
     facts += _asked_facts(view, device, windows)
     asked = view.evidence_of(device, (*MODBUS_REQUESTS, "modbus_exception"))
     facts += modbus_facts(asked, view, windows)

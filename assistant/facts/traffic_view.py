@@ -14,6 +14,7 @@ from traffic.plant import Plant, is_group, is_link_local
 
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 BASELINE_S = 600.0  # who did it within the first ten minutes that are known is not new to it
+_NOBODY = ("0.0.0.0", "::")  # noqa: S104 (who has no address yet)
 _EXPLORED = 20  # endpoints
 # Of one address to one port in a sample, nothing coming back: a flood. A stream may go one way over UDP
 # (video, syslog), from one port and never so fast; tries that each begin anew are no stream. Fewer are
@@ -99,6 +100,18 @@ class TrafficView:
         """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""
         found = (one for one, macs in self._macs.items() if mac in macs)
         return sorted(one for one in found if not is_link_local(one) and one != "::")
+
+    @cached_property
+    def openers_by_mac(self) -> dict[str, tuple[str, ...]]:
+        """By hardware address the addresses that opened connections from it, where each of them came
+        with no other one."""
+        found: dict[str, list[str]] = {}
+        for address in sorted(self._openers):
+            if address not in _NOBODY and not is_group(address) and not is_link_local(address):
+                for mac in self._macs[address]:
+                    found.setdefault(mac, []).append(address)
+        alone = {one for one, macs in self._macs.items() if len(macs) == 1}
+        return {mac: tuple(ends) for mac, ends in found.items() if alone.issuperset(ends)}
 
     def machine_of(self, address: str) -> str:
         """The address that a device is known by: another one than its link-local address, where it

@@ -1,0 +1,80 @@
+"""Machines that took another address, over packets written by hand; beside each, what looks like it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from frames import SERVER, SERVER_MAC, Frame, arp_packet, ethernet, read, udp_packet
+
+from assistant.facts.devices import describe_device
+from assistant.facts.moves import move_facts
+from assistant.facts.traffic_view import TrafficView
+from traffic.plant import Device, Plant
+from traffic.samples import make_samples
+
+MAC, OWN, TAKEN = b"\x02\0\0\0\0\x40", "192.168.1.40", "192.168.2.40"
+TEXT = MAC.hex(":")
+PLANT = Plant(
+    (
+        Device(address=OWN, name="sensor-5", role="sensor", mac=TEXT),
+        Device(address=SERVER, name="hub", role="broker"),
+    )
+)
+
+
+def _sends(src: str, *times_s: float, mac: bytes = MAC, sport: int = 4000) -> list[Frame]:
+    return [
+        (
+            ts,
+            ethernet(
+                udp_packet(b"21.5", src=src, sport=sport, dport=4000), src=mac, dst=SERVER_MAC
+            ),
+        )
+        for ts in times_s
+    ]
+
+
+def _asks(*addresses: str) -> list[Frame]:
+    return [(5.0 if one == OWN else 105.0, arp_packet(1, MAC, one, SERVER)) for one in addresses]
+
+
+BEFORE, MEANWHILE, AFTER = (0.0, 20.0, 40.0), (100.0, 120.0, 140.0), (200.0, 220.0)
+MOVED = [*_sends(OWN, *BEFORE, *AFTER), *_sends(TAKEN, *MEANWHILE)]
+
+
+def _view(tmp_path: Path, frames: list[Frame], plant: Plant | None) -> TrafficView:
+    capture = read(tmp_path, sorted(frames))
+    return TrafficView(capture, make_samples(capture, plant), plant)
+
+
+@pytest.mark.parametrize(
+    ("frames", "plant"),
+    [
+        (MOVED, PLANT),  # its hardware address is known
+        ([*MOVED, *_asks(OWN, TAKEN)], None),  # both are on this network
+        ([*MOVED, *_asks(OWN, TAKEN)], replace(PLANT, devices=PLANT.devices[1:])),
+    ],
+)
+@pytest.mark.parametrize("device", [OWN, TAKEN])
+def test_a_device_is_the_same_by_its_hardware_address(tmp_path, frames, plant, device):
+    view = _view(tmp_path, frames, plant)
+    (fact,) = move_facts(view, device)
+    said = fact.values
+    assert (said["address"], said["owner"], said["mac"]) == (TAKEN, view.name_of(OWN), TEXT)
+    assert (said["since_time_s"], said["until_time_s"]) == pytest.approx((100.0, 140.0), abs=0.01)
+    assert describe_device(view, device)[0] == fact
+
+
+@pytest.mark.parametrize(
+    ("frames", "plant"),
+    [
+        (MOVED, None),  # two hosts behind a router that sends nothing itself look the same
+        ([*MOVED, *_asks(OWN)], None),
+        ([*MOVED, *_sends(OWN, 110.0)], PLANT),  # both at once: it has two addresses
+        ([*MOVED, *_sends("192.168.2.41", 130.0)], PLANT),  # a router carries several
+        ([*MOVED, *_sends(TAKEN, 130.0, mac=b"\x02\0\0\0\0\x41", sport=4001)], PLANT),  # of two machines
+        (MOVED, Plant((*PLANT.devices, Device(address=TAKEN, name="sensor-6", role="sensor")))),  # a known one
+    ],
+)  # fmt: skip
+def test_other_addresses_of_one_hardware_address_are_no_moves(tmp_path, frames, plant):
+    assert move_facts(_view(tmp_path, frames, plant), OWN, TAKEN) == []
