@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from frames import SERVER, SERVER_MAC, Frame, arp_packet, ethernet, read, udp_packet
+from frames import SERVER, SERVER_MAC, Frame, arp_packet, ethernet, read, tcp_packet, udp_packet
 
+from assistant.detection.rules import apply_rules
 from assistant.facts.devices import describe_device
+from assistant.facts.fact import kind_of
 from assistant.facts.moves import move_facts
 from assistant.facts.traffic_view import TrafficView
 from traffic.plant import Device, Plant
@@ -78,3 +80,31 @@ def test_a_device_is_the_same_by_its_hardware_address(tmp_path, frames, plant, d
 )  # fmt: skip
 def test_other_addresses_of_one_hardware_address_are_no_moves(tmp_path, frames, plant):
     assert move_facts(_view(tmp_path, frames, plant), OWN, TAKEN) == []
+
+
+def _asks_in_vain(start_s: float) -> list[Frame]:
+    """A call whose answer does not arrive: it is sent again twice, and answered each time."""
+    sport = 41000 + int(start_s)
+    there = tcp_packet("S", 0, src=TAKEN, sport=sport, dport=1883)
+    back = tcp_packet("SA", 0, src=SERVER, dst=TAKEN, sport=1883, dport=sport)
+    return [
+        frame
+        for wait_s in (0.0, 1.0, 3.0)
+        for frame in (
+            (start_s + wait_s, ethernet(there, src=MAC, dst=SERVER_MAC)),
+            (start_s + wait_s + 0.01, ethernet(back, src=SERVER_MAC, dst=MAC)),
+        )
+    ]
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_device_that_moved_and_misses_something_for_it_is_one_story(tmp_path, deaf):
+    calls = [one for n in range(10) for one in _asks_in_vain(100.0 + 5 * n)]
+    frames = [*_sends(OWN, *BEFORE, *AFTER), *(calls if deaf else _sends(TAKEN, *MEANWHILE))]
+    hits = apply_rules(_view(tmp_path, frames, PLANT))
+    found = [(kind_of(hit.fact), hit.label, hit.device) for hit in hits]
+    # A new address by which all goes well is no trouble.
+    assert found == ([("moved", "misconfiguration", OWN)] if deaf else [])
+    if deaf:
+        assert [kind_of(fact) for fact in hits[0].facts] == ["moved", "deaf"]
+        assert hits[0].peers == (TAKEN, SERVER)

@@ -38,10 +38,11 @@ class Move:
 
 def move_facts(view: TrafficView, *devices: str) -> list[Fact]:
     """Moves of some devices, whichever of both addresses is named."""
-    return [_say(view, one) for one in _find_moves(view, devices)]
+    return [say_move(view, one) for one in find_moves(view, devices)]
 
 
-def _say(view: TrafficView, move: Move) -> Fact:
+def say_move(view: TrafficView, move: Move) -> Fact:
+    """That both addresses are one machine, and how it shows."""
     values: dict[str, Value] = {
         "address": move.address,
         "owner": view.name_of(move.owner),
@@ -54,8 +55,9 @@ def _say(view: TrafficView, move: Move) -> Fact:
     return make_fact("moved", _SENTENCES["moved"], values, proof=proof)
 
 
-def _find_moves(view: TrafficView, devices: Collection[str]) -> Iterator[Move]:
-    """Pairs of addresses of one interface of which one is silent while the other speaks.
+def find_moves(view: TrafficView, devices: Collection[str]) -> Iterator[Move]:
+    """Pairs of addresses of one interface of which one is silent while the other speaks, where
+    either is one of ``devices``.
 
     A router's hardware address comes with whatever it forwards. So both must be all that it brings,
     and be on this network: the inventory names the hardware address, or both asked by ARP.

@@ -55,7 +55,7 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
-from assistant.detection.rules.silences import find_silences
+from assistant.detection.rules.silences import find_moved_devices, find_silences
 from assistant.detection.rules.slow_links import find_slow_links
 from assistant.detection.rules.vain_calls import find_deaf_clients, find_lost_ways, find_vain_calls
 from assistant.facts.fact import kind_of
@@ -89,7 +89,9 @@ RULES = (
         suggests=_kinds("misled"),
         yields_to=_kinds("silent silent_together"),  # who asked in vain is said there too
     ),
-    _plain(find_silences, confirms="silent silent_together"),
+    # Neither silent nor deaf: it goes by another address.
+    _plain(find_moved_devices, confirms="moved"),
+    replace(_plain(find_silences, confirms="silent silent_together"), yields_to=_kinds("moved")),
     Rule(find_doubled_addresses, confirms=_kinds("claimant duplicate")),
     # What such a machine is sent and cannot answer looks like any trouble, and its claims like a lie.
     replace(
@@ -141,7 +143,7 @@ RULES = (
         headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open
     ),
     _plain(find_lost_ways, suggests="way_lost"),
-    _plain(find_deaf_clients, suggests="deaf"),
+    replace(_plain(find_deaf_clients, suggests="deaf"), yields_to=_kinds("moved")),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     replace(
         _plain(find_loose_links, suggests="off_and_on"),

@@ -11,7 +11,9 @@ import pandas as pd
 
 from assistant.detection.rules.outages import spoken_slots
 from assistant.detection.rules.rule import RuleHit
-from assistant.facts.fact import Value, make_fact
+from assistant.detection.rules.vain_calls import find_deaf_clients
+from assistant.facts.fact import Value, kind_of, make_fact
+from assistant.facts.moves import find_moves, say_move
 from assistant.facts.traffic_view import TrafficView, quiet_spell
 from traffic.capture import SAMPLE_S
 
@@ -21,6 +23,7 @@ _MUCH_LONGER = 3.0  # times its longest pause before
 _APART_SLOTS = 1  # devices of one switch were last heard that close to each other
 _MIN_ASKED = 3  # packets in vain
 _MOST_NAMED = 8
+_HARMS = ("silent", "deaf")  # several that are silent together share another cause
 _SOUGHT = ["device", "asker", "slot", "pkts"]
 _SEEING = 0.5  # share of regular devices that go on: where more are silent, the sensor is deaf
 
@@ -50,6 +53,25 @@ def find_silences(view: TrafficView) -> list[RuleHit]:
     pauses = pauses.sort_values("last", ignore_index=True)
     moments = (pauses["last"].diff() > _APART_SLOTS).cumsum()
     return [hit for _, rows in pauses.groupby(moments) for hit in _blame(view, rows)]
+
+
+def find_moved_devices(view: TrafficView) -> list[RuleHit]:
+    """Devices that speak by another address and miss something for it: somebody asks for them by
+    their own in vain, or no answer reaches them."""
+    moves = list(find_moves(view, view.own | view.local))
+    harms = [*find_silences(view), *find_deaf_clients(view)] if moves else []
+    hits = []
+    for move in moves:
+        ends = (move.owner, move.address)
+        mine = [one for one in harms if one.device in ends and kind_of(one.fact) in _HARMS]
+        if not mine:
+            continue
+        facts = (say_move(view, move), *(fact for one in mine for fact in one.facts))
+        peers = dict.fromkeys(peer for one in mine for peer in (*one.peers, one.device))
+        others = (move.address, *(one for one in peers if one not in ends))
+        slots = np.unique(np.concatenate([one.slots for one in mine]))
+        hits.append(RuleHit(move.owner, "misconfiguration", "source", facts, others, slots))
+    return hits
 
 
 def _find_pauses(view: TrafficView) -> pd.DataFrame:
