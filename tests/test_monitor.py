@@ -1,5 +1,6 @@
 """A plant watched live says what its recording says, and goes on after every stop."""
 
+import ctypes
 import dataclasses
 import os
 import signal
@@ -18,6 +19,7 @@ from assistant.detection import analyse
 from assistant.history import History
 from assistant.monitor.alarm_list import find_standing, list_alarms, read_meter
 from assistant.monitor.clock import SlotClock
+from assistant.monitor.memory import give_back
 from assistant.monitor.open import open_source
 from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
@@ -501,3 +503,20 @@ def test_a_growing_zeek_folder_gives_the_incidents_of_the_whole_log(models, tmp_
     expected = analyse(whole, models.llm, models.card, plant).incidents
     assert labels == {(one.label, one.device) for one in expected}
     history.close()
+
+
+# ---- Memory ----
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="of the GNU C library")
+def test_what_is_free_between_things_that_stay_is_given_back():
+    def held_mb() -> float:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    pieces = [bytearray(5000) for _ in range(20_000)]
+    pieces = pieces[::1000]  # 100 MB of holes between twenty that stay
+    before_mb = held_mb()
+    give_back()
+    assert len(pieces) == 20
+    assert held_mb() < before_mb - 50

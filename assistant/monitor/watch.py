@@ -25,6 +25,7 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.clock import SlotClock
 from assistant.monitor.judged import Judge, Judged
+from assistant.monitor.memory import give_back
 from assistant.monitor.newest import Sign
 from assistant.monitor.recent import Recent
 from assistant.monitor.sensor import Condition, SensorHealth, make_condition
@@ -50,6 +51,7 @@ _STOPPED_S = 30.0
 # rules cost three times as much.
 _LOOK_S, _LOOK_WORK_S = 5.0, 4.0
 _GLANCE_S, _GLANCE_READ_S = 2.5, 1.0
+_TRIM_SLOTS = 60  # ten minutes: it takes some hundredths of a second, and the next slot as many
 _NO_SLOT = 1 << 62  # all verdicts are of earlier slots
 
 
@@ -257,6 +259,8 @@ class Monitor:
         self._closed, self._looked_s, self._ruled_s = closable, end_s, end_s
         self._judged = (windows, judged) if capture is not None else None
         self._work_s = time.monotonic() - over_s
+        if closable // _TRIM_SLOTS != (closable - ready) // _TRIM_SLOTS:
+            give_back()
         newest = judged.verdicts["end_s"] == end_s
         return SlotReport(
             end_s, ready, int(newest.sum()), judged, self._clock.late, verdict_s, self._work_s,
