@@ -21,7 +21,7 @@ from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_lo
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_dns
-from assistant.answers.partners import answer_who, answer_writers, find_culprits, find_targets
+from assistant.answers.partners import answer_who, find_culprits, find_targets
 from assistant.answers.reasons import (
     answer_against,
     answer_before,
@@ -43,6 +43,7 @@ from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import answer_topic
 from assistant.answers.troubles import answer_trouble
+from assistant.answers.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
