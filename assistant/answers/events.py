@@ -29,8 +29,11 @@ _HALVES = re.compile(r"\b(?:and|or|with|then|followed by|und|y|con)\b|[,;]", re.
 def answer_one_event(asked: Asked) -> Answer | None:
     """Whether the two incidents that a question speaks of are one event; None where it asks nothing of
     the kind, or there are no two. That they began together proves no common cause."""
-    if not _ONE_EVENT.search(asked.query.plain):
+    if not _ONE_EVENT.search(asked.query.plain) or asked.query.kind in ("before", "count"):
         return None
+    both = (asked.device, asked.second)
+    if asked.second and any(all(map(one.touches, both)) for one in asked.analysis.incidents):
+        return None  # what touches both is one
     two = _find_two(asked)
     if len(two) < 2:
         return None
@@ -68,10 +71,15 @@ def _find_two(asked: Asked) -> list[Incident]:
 _NEAR, _MOST_PARTS = 0.35, 6
 _KEEPS = re.compile(
     r"\b(?:keep|kept|carry|carried|go|went) (?:on )?(?:work|serv|answer|runn)\w*"
-    r"|\bstill (?:work|serv|answer|runn|respond)\w*"
-    r"|\b(?:cope[sd]?|coping|survive[sd]?|surviving|withst\w+|stay\w* (?:up|alive|reachable)|available|usable)\b"
+    r"|\bstill (?:work|serv|answer|runn|respond)\w*|\bstay\w* (?:up|alive|reachable)"
+    r"|\b(?:cope[sd]?|coping|survive[sd]?|surviving|withst\w+)\b"
 )
-_SUFFERS = re.compile(r"\b(?:suffer\w*|hurt\w*|harm\w*|slow\w*|impaired|disturb\w*|leidet|sufre)\b")
+_SUFFERS = re.compile(r"\b(?:suffer\w*|hurt\w*|harm\w*|impaired|disturb\w*|leidet|sufre)\b")
+# "does it still answer?" asks for now, and not for the time of an attack.
+_MEANWHILE = re.compile(
+    r"\b(?:during|while|under|despite|meanwhile|through|then|keep|kept|survive\w*|cope\w*|withst\w+|pings?"
+    r"|by it|from it)\b"
+)
 
 
 def answer_fares(asked: Asked) -> Answer | None:
@@ -87,6 +95,8 @@ def answer_fares(asked: Asked) -> Answer | None:
         and (one.role == "target" if one.device == asked.device else one.touches(asked.device))
     ]
     named = find_asked(asked.query.plain)
+    if keeps and not named and not _MEANWHILE.search(asked.query.plain):
+        return None
     hits.sort(key=lambda one: one.label not in named)
     if not hits or (asked.second and not hits[0].touches(asked.second)):
         return None

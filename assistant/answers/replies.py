@@ -340,7 +340,7 @@ def _all_requests(asked: Asked) -> Answer:
 
 
 ACCEPTED = re.compile(
-    r"\b(?:accept\w*|acknowledg\w*|confirm(?:ed|s)?|obey\w*|executed?|carried out|took effect|go through|went through"
+    r"\b(?:accept\w*|acknowledg\w*|obey\w*|executed?|carried out|took effect|go through|went through"
     r"|succe\w+|angenommen|ausgefuehrt|acept\w*)\b"
 )
 _ANYONE = re.compile(

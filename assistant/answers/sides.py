@@ -44,6 +44,15 @@ _HARM = re.compile(
     r"\b(?:attack\w*|hack\w*|malware|virus|hostile|malicious|intru\w+|sabotag\w*|deliberate\w*|on purpose|infect\w*"
     r"|compromis\w*|angriff\w*|ataque\w*|planned|maintenance|engineers?|tests?)\b"
 )
+# What asks for a list, a number or a document offers no sides by its "or".
+_OF_OTHERS = frozenset(
+    (
+        "who", "count", "does", "devices", "before", "code", "manual", "packets", "numbers", "logins",
+        "writers", "bearer", "slowest", "reporting", "zones", "since", "help",
+    )
+)  # fmt: skip
+_OF_BLAME = frozenset(("place", "why", "wrong", "responsible", "checks"))
+_BLAMES = re.compile(r"\b(?:blame|fault|problem|culprit|broken|wrong|guilty|schuld\w*|culpa\w*)\b")
 _NO_CHOICE = re.compile(
     r"^(?:(?:and|so|but) )?(?:how (?:many|much|often|long|fast)|when|list|show|wie (?:viele|oft|lange)"
     r"|who (?!sets?\b|has to|must|should|is (?:to blame|at fault|wrong|right|the problem)))\b"
@@ -67,7 +76,8 @@ def answer_sides(asked: Asked) -> Answer | None:
     incident, words = asked.incident, asked.question[:MAX_CHARS].lower()
     if incident is None or not incident.facts or asked.found.standing == "inconclusive":
         return None
-    if not asked.either or _HARM.search(words) or _NO_CHOICE.search(words):
+    asks_else = asked.query.kind in _OF_OTHERS and not asked.query.guessed
+    if not asked.either or asks_else or _HARM.search(words) or _NO_CHOICE.search(words):
         return None
     clause = next((one for one in reversed(_CLAUSE.split(words)) if _OR.search(one)), words)
     options = [_read_option(one, asked) for one in _OR.split(clause)[:_MOST_OPTIONS]]
@@ -75,6 +85,8 @@ def answer_sides(asked: Asked) -> Answer | None:
     if len(options) < 2:
         return None
     if all(one.device and not one.sides for one in options):
+        if asked.query.kind not in _OF_BLAME and not _BLAMES.search(words):
+            return None  # "does plc-1 or plc-2 answer?"
         return _choose_device(asked, incident, [one.device for one in options])
     return _choose_side(asked, incident, options)
 
