@@ -77,7 +77,8 @@ def is_everyday(label: str, facts: Sequence[Fact]) -> bool:
         return answered and profile.exclusion.denies(values)
     if label == "c2":
         contacts = [fact for fact in facts if kind_of(fact) == "contact"]
-        return any(float(fact.values["attempts"]) < _BEACON for fact in contacts)
+        known = [float(one.values["attempts"]) for one in contacts if "attempts" in one.values]
+        return any(attempts < _BEACON for attempts in known)
     return False
 
 
