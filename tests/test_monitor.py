@@ -19,13 +19,12 @@ from assistant.detection import analyse
 from assistant.history import History
 from assistant.monitor.alarm_list import find_standing, list_alarms, read_meter
 from assistant.monitor.clock import SlotClock
-from assistant.monitor.memory import give_back
 from assistant.monitor.open import open_source
 from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
 from assistant.monitor.replay import Clock, PacketReplay, open_replay, read_rows
 from assistant.monitor.source import Batch, Part
-from assistant.monitor.watch import Monitor, find_position
+from assistant.monitor.watch import Monitor, find_position, give_back
 from assistant.monitor.watched import Bounds, SlotReport, Watched
 from assistant.monitor.zeek_folder import ZeekFolder
 from assistant.session import load_models

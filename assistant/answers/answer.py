@@ -41,7 +41,7 @@ from assistant.answers.sides import answer_sides
 from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
-from assistant.answers.topics import answer_topic
+from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.troubles import answer_trouble
 from assistant.answers.writers import answer_writers
 from assistant.detection.incidents import Incident
@@ -139,9 +139,7 @@ _WHICH_ONE = re.compile(
 )
 _IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
 _VICTIM = re.compile(r"\b(?:target|victim|attacked|scanned|opfer|ziel|victima|objetivo)\b")
-_CULPRIT = re.compile(
-    r"\b(?:attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso)\b"
-)
+_CULPRIT = re.compile(rf"\b(?:{CULPRIT})\b")
 _THIS = re.compile(
     rf"\b(?:(?:this|the|that|my|our) (?:device|machine|host|thing|box)|it|its|{DEVICE})\b"
 )
@@ -219,9 +217,8 @@ def _is_plain(query: Query) -> bool:
     """Whether a part of a question is understood by itself."""
     named = query.kind not in _OF_TROUBLE or bool(_TROUBLE.search(query.plain))
     named = named and (query.kind != "certainty" or bool(_SURE.search(query.plain)))
-    of_writes = (
-        query.kind != "writers" or query.relation == "write"
-    )  # "was that allowed?" of a scan
+    # "was that allowed?" of a scan asks nothing of writers.
+    of_writes = query.kind != "writers" or query.relation == "write"
     return query.kind not in ("", "numbers") and not query.guessed and named and of_writes
 
 

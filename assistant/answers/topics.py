@@ -28,9 +28,8 @@ _WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
 
 _RUNS = re.compile(r"\b(?:running|re-?boot\w*|re-?start\w*|reset|stopp?ed|halted|shut down)\b")
 # "how many messages did the intruder send?": what is known of what it did counts them.
-_CULPRIT = re.compile(
-    r"\b(?:attackers?|intruders?|hackers?|strangers?|scanners?|culprits?|offenders?|angreifer|atacantes?|intrusos?)\b"
-)
+CULPRIT = "attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso"
+_CULPRIT = re.compile(rf"\b(?:{CULPRIT}|stranger)s?\b")
 _HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
 
 

@@ -1,6 +1,7 @@
 """Facts about one device whatever its label: volumes, peers, services, rhythm, failures, health."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -114,15 +115,19 @@ def writer_facts(view: TrafficView, device: str = "") -> list[Fact]:
     each = ends.agg(count=("count", "sum"), since_s=("since_s", "min"))
     facts = []
     for row in each.sort_values("count", ascending=False).head(_MOST_WRITERS).itertuples():
-        values: dict[str, Value] = {
-            "client": view.name_of(str(row.client)),
-            "server": view.name_of(str(row.server)),
-            "writes": int(row.count),
-            "since_time_s": float(row.since_s),
-            "baseline_s": float(row.since_s - view.start_s),
-        }
+        values = _describe_writer(view, row) | {"baseline_s": float(row.since_s - view.start_s)}
         facts.append(make_fact("writes", _SENTENCES["writes"], values))
     return facts
+
+
+def _describe_writer(view: TrafficView, row: Any) -> dict[str, Value]:
+    """Who writes to whom, how often and since when; of a row of writers."""
+    return {
+        "client": view.name_of(str(row.client)),
+        "server": view.name_of(str(row.server)),
+        "writes": int(row.count),
+        "since_time_s": float(row.since_s),
+    }
 
 
 def newcomer_facts(view: TrafficView, device: str = "") -> list[Fact]:
@@ -142,11 +147,7 @@ def newcomer_facts(view: TrafficView, device: str = "") -> list[Fact]:
     rows = rows[~rows["server"].isin(list(view.allowed_writers))]
     facts = []
     for row in rows.sort_values("count", ascending=False).head(_MOST_WRITERS).itertuples():
-        values: dict[str, Value] = {
-            "client": view.name_of(str(row.client)),
-            "server": view.name_of(str(row.server)),
-            "writes": int(row.count),
-            "since_time_s": float(row.since_s),
+        values = _describe_writer(view, row) | {
             "before_s": float(row.since_s - view.start_s),
             "longest_s": float(row.longest_s),
             "baseline_s": BASELINE_S,

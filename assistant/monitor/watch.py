@@ -8,6 +8,7 @@ It calls the same functions as for files: what `faultwise incidents` says of the
 raised. See docs/watch.md for what is measured and where it ends.
 """
 
+import ctypes
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -25,7 +26,6 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.clock import SlotClock
 from assistant.monitor.judged import Judge, Judged
-from assistant.monitor.memory import give_back
 from assistant.monitor.newest import Sign
 from assistant.monitor.recent import Recent
 from assistant.monitor.sensor import Condition, SensorHealth, make_condition
@@ -422,3 +422,13 @@ class Monitor:
 def _stamp() -> str:
     """This moment, as ISO 8601 has it, UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def give_back() -> None:
+    """Let the C library hand back what is free, malloc_trim(3); where it has no such thing, nothing.
+
+    Tables of a slot leave holes that the next ones do not fit: of 50 devices the heap grew by 10 MB an
+    hour, though what was in use did not.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

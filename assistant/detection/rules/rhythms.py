@@ -6,6 +6,7 @@ arrives thinner than before.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,16 +109,16 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     table = pd.DataFrame(found, columns=columns)
     long = table["last_s"] - table["first_s"] >= _MIN_HABIT_S
     pauses = table[table["pauses"] & long & (table["messages"] >= _MIN_MESSAGES)]
-    going = [_count_going(table, one) for one in pauses.itertuples()]
+    going = [_others_go_on(table, one) for one in pauses.itertuples()]
     return pauses[np.array(going, bool)] if len(pauses) else pauses
 
 
-def _count_going(rhythms: pd.DataFrame, pause: object) -> bool:
+def _others_go_on(rhythms: pd.DataFrame, pause: Any) -> bool:
     """Whether most rhythms of others went on meanwhile, those with the same server among them: else it
     is the server, or the sensor."""
-    others = rhythms[rhythms["client"] != pause.client]  # type: ignore[attr-defined]
-    stops = others["pauses"] & (others["last_s"] < pause.next_s) & (others["next_s"] > pause.last_s)  # type: ignore[attr-defined]
-    same = others["server"] == pause.server  # type: ignore[attr-defined]
+    others = rhythms[rhythms["client"] != pause.client]
+    stops = others["pauses"] & (others["last_s"] < pause.next_s) & (others["next_s"] > pause.last_s)
+    same = others["server"] == pause.server
     most = len(others) > 0 and (~stops).mean() > _OTHERS_GO_ON
     return bool(most and (not same.any() or (~stops[same]).any()))
 
