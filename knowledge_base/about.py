@@ -9,16 +9,12 @@ its headings. A document that names no model is a general guide.
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import yaml
 
 from knowledge_base.formats.sections import Section
 from knowledge_base.words import WORD, is_code
-from traffic.files import Strict, parse_yaml
+from traffic.files import Strict
 
 GENERAL = "general"
-_MARK = "---\n"
 # Digits that name a standard, a bus or an attack technique: no device is called so.
 _STANDARD = re.compile(
     r"(?i)(?:rs-?(?:232|422|485)|ieee\d*|iec-?\d+|iso-?\d+|en\d+|ipv[46]|802\W?\d+\w*|h\W?26[45]|mp[34]|cat\d\w?|"
@@ -48,46 +44,6 @@ class Scope(Strict):
         """This one, with what only ``other`` says."""
         said = {name: value for name, value in self.model_dump().items() if value}
         return other.model_copy(update=said)
-
-
-@dataclass(frozen=True)
-class FrontMatter:
-    """What a Markdown file says of itself before its text begins; all may be ""."""
-
-    title: str
-    about: str
-    scope: Scope
-    text: str  # without front matter
-
-
-_KEYS = {"about", "vendor", "model", *Scope.model_fields}
-
-
-def cut_front_matter(text: str) -> FrontMatter:
-    """What a Markdown text's front matter says, and the text without front matter.
-
-    Front matter that says none of ``about`` (or ``vendor`` and ``model``), ``firmware``, ``roles``,
-    ``site``, ``language``, ``version`` is left where it is; other keys are not read.
-
-    >>> cut_front_matter("---\\nvendor: Acme\\nmodel: P-7\\nroles: [plc]\\n---\\n# Pump").about
-    'Acme P-7'
-    """
-    parts = text.split(_MARK, 2)
-    nothing = FrontMatter("", "", Scope(), text)
-    if len(parts) != 3 or parts[0]:
-        return nothing
-    try:
-        fields = parse_yaml(parts[1])
-    except yaml.YAMLError:
-        return nothing
-    if not isinstance(fields, dict) or not _KEYS & fields.keys():
-        return nothing
-    words = {name: str(value).strip() for name, value in fields.items() if value is not None}
-    roles = fields.get("roles") or ()
-    roles = (roles,) if isinstance(roles, str) else tuple(map(str, roles))
-    named = {name: words[name] for name in Scope.model_fields if name in words and name != "roles"}
-    about = words.get("about") or f"{words.get('vendor', '')} {words.get('model', '')}".strip()
-    return FrontMatter(words.get("title", ""), about, Scope(**named, roles=roles), parts[2])
 
 
 def find_about(title: str, file_name: str, sections: Sequence[Section]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from knowledge_base.about import GENERAL, Scope, cut_front_matter, find_about
+from knowledge_base.about import GENERAL, Scope, find_about
 from knowledge_base.formats.incident import (
     PastIncident,
     incident_sections,
@@ -20,7 +20,7 @@ from knowledge_base.formats.incident import (
     parse_incident,
     parse_incident_yaml,
 )
-from knowledge_base.formats.markdown import read_markdown
+from knowledge_base.formats.markdown import cut_front_matter, read_markdown
 from knowledge_base.formats.pdf import read_pdf
 from knowledge_base.formats.restructured import read_restructured
 from knowledge_base.formats.sections import Content, Section

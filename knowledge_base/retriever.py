@@ -20,10 +20,10 @@ import numpy as np
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.formats import PastIncident, read_incident, render_incident
-from knowledge_base.index import Index
 from knowledge_base.languages import writes_nouns_large
 from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
+from knowledge_base.reading import Reader
 from knowledge_base.relevance import (
     BOUND,
     Asked,
@@ -108,7 +108,7 @@ _MOST_KEPT = 200
 _NOTHING = Ranking((), (), (), (), {}, frozenset(), frozenset(), {})
 
 
-def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
+def search(index: Reader, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
     """Find at most ``k`` passages, best first; an empty list says that the knowledge base does not
     answer.
 
@@ -135,12 +135,12 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     ]
 
 
-def find_missing(index: Index, question: str) -> tuple[str, ...]:
+def find_missing(index: Reader, question: str) -> tuple[str, ...]:
     """The codes that a question asks for and that no document holds."""
     return rank(index, question).missing
 
 
-def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
+def rank(index: Reader, question: str, kind: Kind | None = None) -> Ranking:
     """Order the chunks that may answer in each of the ways that ``search`` joins; arguments as
     there.
 
@@ -160,7 +160,7 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     return found
 
 
-def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
+def _rank(index: Reader, question: str, kind: Kind | None) -> Ranking:
     found = find_candidates(index, question, kind)
     return order_candidates(index, found) if found else _NOTHING
 
@@ -184,7 +184,7 @@ class Candidates:
     counted: np.ndarray
 
 
-def find_candidates(index: Index, question: str, kind: Kind | None = None) -> Candidates | None:
+def find_candidates(index: Reader, question: str, kind: Kind | None = None) -> Candidates | None:
     """Find what may answer by meaning and by words; None where nothing may."""
     axes = index.store.axes() if index.chunks() else None
     if axes is None or not make_tokens(question):
@@ -201,7 +201,7 @@ def find_candidates(index: Index, question: str, kind: Kind | None = None) -> Ca
     return Candidates(asked, read.vector, dense, lexical, counted) if dense or lexical else None
 
 
-def order_candidates(index: Index, found: Candidates) -> Ranking:
+def order_candidates(index: Reader, found: Candidates) -> Ranking:
     """Order candidates by the probability that they answer."""
     words, asked, scale = _words(index), found.asked, index.embedder.scale
     made = index.store.made(
@@ -254,7 +254,7 @@ def order_candidates(index: Index, found: Candidates) -> Ranking:
 _MOST_READINGS = 4  # codes put together, then words replaced, then words that these made known
 
 
-def _read_in_words(index: Index, question: str, words: Vocabulary) -> Embedded:
+def _read_in_words(index: Reader, question: str, words: Vocabulary) -> Embedded:
     """Read a question in the words of the index."""
     read = index.read_question(question)
     for _ in range(_MOST_READINGS):
@@ -265,7 +265,7 @@ def _read_in_words(index: Index, question: str, words: Vocabulary) -> Embedded:
     return read
 
 
-def find_passage(index: Index, chunk_id: str) -> Passage | None:
+def find_passage(index: Reader, chunk_id: str) -> Passage | None:
     """The passage behind a citation, with score 1; None where no chunk that may answer has that
     id."""
     source, chunk = index.sources().get(chunk_id), index.by_id().get(chunk_id)
@@ -289,7 +289,7 @@ def make_passage(chunk: Chunk, score: float, source: Entry) -> Passage:
     )
 
 
-def _words(index: Index) -> Vocabulary:
+def _words(index: Reader) -> Vocabulary:
     """The words of this version of the index."""
     if "words" not in index.memo:
         index.memo["words"] = index.store.words(index.chunks())
@@ -334,7 +334,7 @@ def read_incidents(folder: Path = SHIPPED) -> list[PastIncident]:
     return sorted(incidents, key=lambda incident: incident.id)
 
 
-def similar(index: Index, text: str, k: int = 3) -> list[Passage]:
+def similar(index: Reader, text: str, k: int = 3) -> list[Passage]:
     """The past incidents most like a description, one passage each, best first; empty where none is
     like it."""
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from knowledge_base.about import cut_front_matter, find_about, fits
+from knowledge_base.about import find_about, fits
 from knowledge_base.formats import Section
+from knowledge_base.formats.markdown import cut_front_matter
 
 
 @pytest.mark.parametrize(
