@@ -8,18 +8,25 @@ from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact
 
 A, B, C, SCANNER, BROKER = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9", "10.0.0.5"
-COLUMNS = "flow src dst other port proto attempt slot answered refused out src_pkts dst_pkts syns"
+COLUMNS = "flow src dst other port proto attempt slot answered refused out src_pkts dst_pkts syns missed_bytes"
 FLOWS = pd.DataFrame(columns=COLUMNS.split())
 EVIDENCE = pd.DataFrame(columns=["src", "dst", "kind", "count", "slot"])
 
 
 def alert(
-    device: str, label: str, role: str, *peers: str, rule: str = "", rules_out: tuple[str, ...] = ()
+    device: str,
+    label: str,
+    role: str,
+    *peers: str,
+    rule: str = "",
+    rules_out: tuple[str, ...] = (),
+    evidence: pd.DataFrame = EVIDENCE,
 ) -> Alert:
-    found = Attribution(device, label, FLOWS, EVIDENCE, peers, 100.0, 160.0)
+    found = Attribution(device, label, FLOWS, evidence, peers, 100.0, 160.0)
     facts = (Fact(rule, rule, {}),) if rule else ()
     rows, mass = np.zeros(0, np.int64), np.inf if rule else 5.0
-    return Alert(device, label, role, rows, mass, found, facts, frozenset(rules_out))
+    named = peers if rule else ()
+    return Alert(device, label, role, rows, mass, found, facts, frozenset(rules_out), named)
 
 
 def stories(*alerts: Alert) -> list[set[tuple[str, str]]]:
@@ -49,3 +56,15 @@ def test_a_scan_does_not_explain_what_two_whom_it_tried_have_with_each_other():
     assert stories(SCAN, busy) == [{(SCANNER, "recon")}, {(B, "congestion")}]
     tried = alert(B, "congestion", "target", SCANNER)
     assert stories(SCAN, tried) == [{(SCANNER, "recon"), (B, "congestion")}]
+
+
+def test_a_false_address_explains_no_failure_of_others_too():
+    claims = alert(SCANNER, "spoofing", "source", A, B, rule="claimant")
+    seen = pd.DataFrame([(SCANNER, A, "arp_conflict", 9, 10)], columns=EVIDENCE.columns)
+    suspected = alert(A, "spoofing", "target", SCANNER, C, BROKER, evidence=seen)
+    of_many = alert(BROKER, "name_resolution", "source", A, C, rule="servfail")
+    seen_by_one = alert(C, "name_resolution", "target", BROKER)
+    found = stories(claims, suspected, of_many, seen_by_one)
+    assert {(BROKER, "name_resolution"), (C, "name_resolution")} in found
+    of_the_claimed = alert(A, "name_resolution", "target", BROKER, rule="resolver")
+    assert len(stories(claims, suspected, of_the_claimed)) == 1

@@ -290,7 +290,7 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
             proven[there] += proven[here]
             blamed[there] |= blamed[here]
             deeds[there] |= deeds[here]
-    effects = _find_effects(found, [root(i) for i in range(len(found))], blamed)
+    effects = _find_effects(found, [root(i) for i in range(len(found))])
     # Whose own address is doubled fails for that, not for what happens to its clients.
     own = {j for i, j in effects if found[i].facts and found[i].device == found[j].device}
     for i, j in effects:
@@ -303,16 +303,13 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
     return sorted(ordered, key=lambda group: min(one.attribution.start_s for one in group))
 
 
-def _find_effects(
-    found: Sequence[Alert], group: Sequence[int], blamed: Sequence[set[str]]
-) -> list[tuple[int, int]]:
+def _find_effects(found: Sequence[Alert], group: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of a cause and what it leads to. What began before a cause is not its effect, nor is what
     else belongs to that.
 
     Args:
         found: the alerts.
         group: of each alert, as far as they were joined.
-        blamed: of each group, who is to blame by what rules found.
     """
     began = _find_starts(zip(group, found, strict=True))
     # Where a rule saw who claims an address, a window's suspicion of the same began no earlier.
@@ -320,6 +317,10 @@ def _find_effects(
         one for one in zip(group, found, strict=True) if one[1].facts and one[1].profile.leads_to
     )
     proven_s = _find_starts(seen)
+    found_by_rule = {
+        at: [one for one, of in zip(found, group, strict=True) if of == at and one.facts]
+        for at in group
+    }
     # Claims of an address and what rules found are placed to a sample, a window's label to a minute.
     return [
         (i, j)
@@ -328,7 +329,7 @@ def _find_effects(
         if _leads_to(cause, effect)
         and max(cause.attribution.start_s, proven_s.get(group[i], 0.0)) - began[group[j]]
         <= (2 * SAMPLE_S if effect.facts else _SLACK_S)
-        and blamed[group[j]] <= {cause.device, *cause.attribution.peers}
+        and all(_is_claimed(cause, one) for one in found_by_rule[group[j]])
     ]
 
 
@@ -388,16 +389,16 @@ def _leads_to(cause: Alert, effect: Alert) -> bool:
         and _gap_s(cause, effect) <= _SLACK_S
         and is_supported(cause)
         and (cause.device == effect.device or _are_linked(cause, effect))
-        and _is_named(cause, effect)
+        and (not effect.named or _is_claimed(cause, effect))
     )
 
 
-def _is_named(cause: Alert, effect: Alert) -> bool:
-    """Whether the ends of what fails are among those whose address is claimed, where rules name both."""
-    if not (cause.named and effect.named):
-        return True
-    claimed = {*cause.named, *([] if cause.role == "source" else [cause.device])}
-    return bool(claimed & {effect.device, *effect.named})
+def _is_claimed(cause: Alert, effect: Alert) -> bool:
+    """Whether what a rule found to fail has an end whose address is claimed; that others fail with it
+    too, a false address of one of them does not explain."""
+    suffers = [cause.device] if cause.role == "target" else []
+    claimed = {*cause.named, *suffers} or {cause.device, *cause.attribution.peers}
+    return effect.device in claimed or claimed.issuperset(effect.named)
 
 
 def _are_linked(a: Alert, b: Alert) -> bool:
@@ -441,4 +442,9 @@ def name_flood(lead: Alert, group: Sequence[Alert], local: Collection[str]) -> A
     sent = flows.groupby("src", observed=True)["src_pkts"].sum()
     senders = int((sent >= _SENDER_SHARE * sent.max()).sum())
     label = "ddos" if senders >= _MANY else "dos" if senders == 1 else lead.label
-    return replace(lead, label=label, attribution=replace(lead.attribution, label=label))
+    attribution = replace(lead.attribution, label=label)
+    if label == "ddos" and len(victims) == 1:  # what all of them sent is one flood
+        start_s = min(one.attribution.start_s for one in floods)
+        end_s = max(one.attribution.end_s for one in floods)
+        attribution = replace(attribution, flows=flows, start_s=start_s, end_s=end_s)
+    return replace(lead, label=label, attribution=attribution)
