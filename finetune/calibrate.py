@@ -113,16 +113,15 @@ def calibrate(
     odd, alarmed = truth != _NORMAL, (verdicts["label"] != NORMAL).to_numpy()
     named = alarmed & odd & ~verdicts["abstained"].to_numpy()
     wrong = named & (verdicts["label"] != windows["label"].to_numpy()).to_numpy()
-    even = np.ones(len(scores))
     return Calibration(
         bounds=bounds,
         false_share=_share(alarmed, ~odd),
         recall=_share(alarmed, odd),
         named_share=_share(named, alarmed & odd),
         wrong_name_share=_share(wrong, named),
-        nll=negative_log_likelihood(scores, truth, even, temperature),
+        nll=negative_log_likelihood(scores, truth, temperature),
         calibration_error=calibration_error(
-            calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, even
+            calibrated.max(axis=1), calibrated.argmax(axis=1) == truth
         ),
     )
 

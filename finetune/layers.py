@@ -79,11 +79,6 @@ def freeze_layers(model: Any, tokenizer: Any, count: int) -> None:
             weight.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient))
 
 
-def count_layers(model: Any) -> int:
-    """Layers of a causal model."""
-    return len(_find_layers(model))
-
-
 def _find_layers(model: Any) -> nn.ModuleList:
     wanted = model.config.num_hidden_layers
     stacks = [

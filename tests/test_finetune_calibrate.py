@@ -105,7 +105,7 @@ def test_nothing_to_calibrate_on_is_refused():
 
 def test_the_calibration_error_of_bins_by_hand():
     top, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False])
-    assert calibration_error(top, right, np.full(4, 0.25)) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
+    assert calibration_error(top, right) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
 def test_measures_are_of_what_an_operator_sees():

@@ -227,18 +227,17 @@ class Users:
         self._tell(by, "token_add", name, role=role, days=days)
         return text
 
-    def find_token(self, text: str, now_s: float | None = None) -> Person:
+    def find_token(self, text: str) -> Person:
         """Whose token it is.
 
         Raises:
             UserError: nobody's, or one that has expired.
         """
-        now_s = time.time() if now_s is None else now_s
         sql = "SELECT name, role, expires_s FROM tokens WHERE hash = ?"
         rows = self.file.rows(sql, _hash_text(text))
         if not rows:
             raise UserError("that token is not known here; `faultwise users token NAME` makes one")
-        if rows[0]["expires_s"] <= now_s:
+        if rows[0]["expires_s"] <= time.time():
             raise UserError(
                 f"token {rows[0]['name']} has expired; `faultwise users token` makes a new one"
             )

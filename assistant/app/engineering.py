@@ -66,7 +66,7 @@ class Work:
     def _work(self) -> None:
         try:
             self.result = self.run(self._tell)
-        except Exception as error:  # noqa: BLE001 - told by whoever waits
+        except Exception as error:  # noqa: BLE001 - `_say_end` shows or raises it
             self.error = error
         finally:
             self.done.set()

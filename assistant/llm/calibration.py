@@ -22,34 +22,28 @@ _SURE = 0.9
 LOWEST, HIGHEST = 0.1, 20.0  # temperatures; outside of them the scores say nothing
 
 
-def fit_temperature(
-    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None
-) -> float:
+def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     """The temperature that makes the truth likeliest, between ``LOWEST`` and ``HIGHEST``.
 
     Args:
         scores: shape (n, n_labels), log-probabilities; rows of NaN are left out.
         truth: shape (n,), the true label's column.
-        weights: shape (n,), windows that each row stands for; 1 each where None.
     """
     readable = np.isfinite(scores).all(axis=1)
-    weights = np.ones(len(scores)) if weights is None else weights
-    scores, truth, weights = scores[readable], truth[readable], weights[readable]
+    scores, truth = scores[readable], truth[readable]
     found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(scores, truth, weights, float(np.exp(log_t))),
+        lambda log_t: negative_log_likelihood(scores, truth, float(np.exp(log_t))),
         bounds=(np.log(LOWEST), np.log(HIGHEST)),
         method="bounded",
     )
     return float(np.exp(found.x))
 
 
-def negative_log_likelihood(
-    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray, temperature: float
-) -> float:
+def negative_log_likelihood(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:
     """Of the truth, nats a window: shapes as `fit_temperature` takes them."""
     scaled = scores / temperature
     surprise = np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(scaled)), truth]
-    return float(np.average(surprise, weights=weights))
+    return float(surprise.mean())
 
 
 def find_prior_shift(held_out_share: float, share: float | None) -> float:
@@ -68,18 +62,15 @@ def find_prior_shift(held_out_share: float, share: float | None) -> float:
     return float(np.log((1 - share) / (1 - held_out_share)) - np.log(share / held_out_share))
 
 
-def calibration_error(
-    top: np.ndarray, right: np.ndarray, weights: np.ndarray, bins: int = 10
-) -> float:
+def calibration_error(top: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error: the distance between probability and hit rate, over equal bins of
     probability (Guo et al. 2017, equation 3).
 
-    >>> round(calibration_error(np.array([0.9, 0.9]), np.array([True, False]), np.ones(2)), 3)
+    >>> round(calibration_error(np.array([0.9, 0.9]), np.array([True, False])), 3)
     0.4
     """
     place = np.minimum((top * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights * (top - right), bins)
-    return float(np.abs(gaps).sum() / weights.sum())
+    return float(np.abs(np.bincount(place, top - right)).sum() / len(top))
 
 
 def fit_role_bounds(

@@ -141,15 +141,15 @@ def read_paraphrases() -> tuple[Trial, ...]:
     return tuple(trials)
 
 
-def make_trials(facts: Sequence[Fact], seed: int = _SEED) -> list[Trial]:
-    """False and true sentences of facts, the same for the same facts and seed."""
+def make_trials(facts: Sequence[Fact]) -> list[Trial]:
+    """False and true sentences of facts, the same for the same facts."""
     trials: list[Trial] = [*read_paraphrases()]
     written = {one.facts[0].text: one.facts[0] for one in read_paraphrases()}
     known = [*facts, *written.values()]
     for true, makers in ((False, FALSE), (True, TRUE)):
         for kind, maker in makers.items():
             for fact in known:
-                rng = random.Random(f"{seed} {kind} {fact.text}")  # noqa: S311 - a draw, no secret
+                rng = random.Random(f"{_SEED} {kind} {fact.text}")  # noqa: S311 - a draw, no secret
                 made = {
                     text for text in maker(fact, rng, known) if text and (true or text != fact.text)
                 }

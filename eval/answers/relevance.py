@@ -28,6 +28,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from assistant.llm.calibration import calibration_error
 from eval.answers.cases import CASES, UNSEEN, Question, read_questions
 from eval.detection.bootstrap import resample_mean
 from knowledge_base.embeddings import Embedder, SentenceEmbedder, sample_files
@@ -242,7 +243,7 @@ def describe(
     if 0 < answerable.sum() < len(seen):
         parts.append(f"AUC {roc_auc_score(answerable, likely):.3f}")
         parts.append(f"Brier {brier_score_loss(answerable, likely):.3f}")
-        parts.append(f"calibration error {_calibration_error(answerable, likely):.3f}")
+        parts.append(f"calibration error {calibration_error(likely, answerable, _BINS):.3f}")
     return "; ".join(parts)
 
 
@@ -250,14 +251,6 @@ def _mean(hits: np.ndarray) -> str:
     """A share with its interval: 95 % by resampling questions."""
     found = resample_mean(hits.astype(float).tolist())
     return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def _calibration_error(truth: np.ndarray, likely: np.ndarray, bins: int = _BINS) -> float:
-    """Expected calibration error over bins of equal width (Naeini et al., AAAI 2015)."""
-    at = np.minimum((likely * bins).astype(int), bins - 1)
-    gaps = [abs(truth[at == b].mean() - likely[at == b].mean()) * (at == b).mean()
-            for b in range(bins) if (at == b).any()]  # fmt: skip
-    return float(sum(gaps))
 
 
 def render_reliability(truth: np.ndarray, likely: np.ndarray) -> str:

@@ -44,7 +44,7 @@ def first_rank(places: Iterable[Hashable], accepted: frozenset[Hashable]) -> int
     return next((rank for rank, place in enumerate(places, 1) if place in accepted), None)
 
 
-def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DEPTH) -> float:
+def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable]) -> float:
     """Normalised discounted cumulative gain of places (Järvelin and Kekäläinen, ACM TOIS 20, 2002).
 
     Each place counts once, at its first passage; accepted ones gain 1 / log2(rank + 1).
@@ -52,10 +52,9 @@ def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DE
     Args:
         places: where the passages stand, best first.
         accepted: at least one.
-        k: how many places count.
     """
-    gains = 1 / np.log2(np.arange(k) + 2)
-    hits = [place in accepted for place in list(dict.fromkeys(places))[:k]]
+    gains = 1 / np.log2(np.arange(_DEPTH) + 2)
+    hits = [place in accepted for place in list(dict.fromkeys(places))[:_DEPTH]]
     return float(gains[: len(hits)][hits].sum() / gains[: len(accepted)].sum())
 
 

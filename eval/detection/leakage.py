@@ -99,21 +99,17 @@ def _distinctive(corpus: Corpus) -> np.ndarray:
     return np.asarray((corpus.features[:, :WINDOW_SAMPLES] != 0).sum(axis=(1, 2)) >= _DISTINCT)
 
 
-def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:
+def check_leaks(corpus: Corpus) -> None:
     """Look for a feature that identifies a device or a label.
 
     Such a number never changes for a device (or a label) and differs between them, as an address or
     a name does.
 
-    Args:
-        corpus: all windows.
-        columns: what its features are called.
-
     Raises:
         UserError: there is one, by its name.
     """
     highest = corpus.features.max(axis=1)  # (windows, features); zeros stand for missing samples
-    for place, name in enumerate(columns):
+    for place, name in enumerate(FEATURES):
         if _identifies(highest[:, place], corpus.device, _LEAST_DEVICES):
             _refuse_leak(name, "device", "an address or a name in a number")
         for labelling in LABELLINGS:

@@ -93,11 +93,11 @@ class Searches:
     chroma_s: np.ndarray
 
 
-def write_manual(path: Path, pages: int = PAGES) -> Path:
+def write_manual(path: Path) -> Path:
     """A PDF manual: a heading and four paragraphs a page, a ruled table on every fourth."""
     rng = np.random.default_rng(0)
     page = canvas.Canvas(str(path), pagesize=A4, pageCompression=1)
-    for number in range(pages):
+    for number in range(PAGES):
         page.setFont("Helvetica-Bold", 16)
         page.drawString(72, 780, f"{number // 10 + 1}.{number % 10 + 1} Part {number}")
         page.setFont("Helvetica", 10)
@@ -115,9 +115,9 @@ def write_manual(path: Path, pages: int = PAGES) -> Path:
     return path
 
 
-def measure_ingest(folder: Path, attack: Path, pages: int = PAGES) -> Ingest:
+def measure_ingest(folder: Path, attack: Path) -> Ingest:
     """Add ATT&CK and a manual to an empty knowledge base, embedder loaded before."""
-    manual = write_manual(folder / "manual.pdf", pages)
+    manual = write_manual(folder / "manual.pdf")
     with open_index(folder / "home") as index:
         index.read_question("warm")
         read_s = _time(lambda: index.add([manual, attack], dry=True))
@@ -157,13 +157,13 @@ def _vector(text: str) -> np.ndarray:
     return made / np.linalg.norm(made)
 
 
-def measure_search(folder: Path, passages: int = PASSAGES) -> Searches:
+def measure_search(folder: Path) -> Searches:
     """Fill an index, and search it."""
     rng = np.random.default_rng(0)
     manual = folder / "manual.md"
     with manual.open("w", encoding="utf-8") as file:
         file.write("# Manual\n")
-        for n in range(passages):
+        for n in range(PASSAGES):
             file.write(f"## Part {n}\n{' '.join(rng.choice(_WORDS, 10))} E-{n}.\n")
     documents = read_documents(manual).documents
     made = _make_random(make_chunks(documents[0]), rng)

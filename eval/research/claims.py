@@ -300,14 +300,14 @@ def advantages(
 
 
 @_or_none
-def task_gains(runs: StoredRuns, place: Place = LOCO) -> Numbers:
+def task_gains(runs: StoredRuns) -> Numbers:
     """How much better models that were tuned on detection and class together name anomalous windows
     than those that were tuned alike on the class alone, as tested in pairs."""
-    run = _find_run(runs, place)
+    run = _find_run(runs, LOCO)
     estimates, texts = [], []
     for joint, single in pair_tasks(run.models).items():
-        ours = _find_tested(run, place.setting, joint)
-        _find_tested(run, place.setting, single)
+        ours = _find_tested(run, LOCO.setting, joint)
+        _find_tested(run, LOCO.setting, single)
         here = (ours.part.base, ours.part.labelling, NAMING)
         gain = paired_difference(run.comparisons, here, joint, single)
         if gain is None or gain.value is None:

@@ -7,7 +7,7 @@
 An AUC of 0.5 is a simulation that cannot be told from a recording; at 1.0 one glance is enough.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -81,17 +81,13 @@ class Distance:
         return float("nan") if high is None else high - self.auc
 
 
-def measure_distance(
-    data: Path, plants: int, seed: int = 0, progress: Callable[[str], object] = str
-) -> Distance:
+def measure_distance(data: Path, plants: int) -> Distance:
     """Compare recorded runs with simulated plants of the same size and length, seen as packets as
     they were.
 
     Args:
         data: a folder of recorded runs (``capture.pcap`` beside ``truth.json``).
         plants: how many industrial plants are drawn.
-        seed: of the sampling and of the trees.
-        progress: is told what is being read.
 
     Raises:
         UserError: there are fewer than two runs.
@@ -99,7 +95,6 @@ def measure_distance(
     recorded = []
     for path in find_labelled(data):
         if path.name == "capture.pcap":
-            progress(str(path.parent.name))
             recorded.append(normal_windows(load_labelled(path), _PER_RUN))
     recorded = [one for one in recorded if len(one)]
     if len(recorded) < 2:
@@ -110,11 +105,10 @@ def measure_distance(
         )
     simulated = []
     for number, like in enumerate(islice(cycle(recorded), plants)):
-        progress(f"plant {number + 1} of {plants}")
         size = (like.attrs["devices"], like.attrs["hours"])
         drawn = simulate_labelled(FIRST_SEED + number, *size, flavour="industrial", view="packets")
-        simulated.append(normal_windows(drawn, _PER_RUN, seed))
-    return tell_apart(simulated, recorded, seed)
+        simulated.append(normal_windows(drawn, _PER_RUN))
+    return tell_apart(simulated, recorded)
 
 
 def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame:

@@ -36,18 +36,10 @@ class Renaming:
     differing: int
 
 
-def compare_texts(path: Path = SAMPLE, seed: int = 0) -> Renaming:
-    """Change every address of a capture and count the window texts that are others then.
-
-    Args:
-        path: a capture in any form.
-        seed: of the new addresses.
-
-    Raises:
-        UserError: the capture cannot be read.
-    """
-    capture = read_capture(path)
-    new = _draw_addresses(_list_addresses(capture), seed)
+def compare_texts() -> Renaming:
+    """Change every address of the sample and count the window texts that are others then."""
+    capture = read_capture(SAMPLE)
+    new = _draw_addresses(_list_addresses(capture))
     before, after = (list_texts(one) for one in (capture, rename_addresses(capture, new)))
     unequal = sum(a != b for a, b in zip(before, after, strict=False))
     changed = sum(old != name for old, name in new.items())
@@ -77,13 +69,13 @@ def _list_addresses(capture: Capture) -> list[str]:
     return sorted(set(pd.concat(columns).astype("str")))
 
 
-def _draw_addresses(old: list[str], seed: int) -> dict[str, str]:
+def _draw_addresses(old: list[str]) -> dict[str, str]:
     """Another address for each IPv4 host: local in a local network, outside outside.
 
     Networks stay networks (/24), so that a broadcast stays one; groups and addresses of no host
     keep theirs, because a protocol's own addresses name nobody.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     hosts = {one: ip for one in old if (ip := _find_host(one)) is not None}
     networks = sorted({int(ip) >> 8 for ip in hosts.values()})
     places = rng.permutation(250)[: len(networks)]
@@ -119,24 +111,17 @@ class Naming:
     naming: int
 
 
-def count_naming_prompts(folder: Path = SAMPLE) -> Naming:
-    """Count the prompts that name a device, a zone, a hardware address or the capture: of a writer
-    that orders and one that words, asked of the capture, each device and each incident.
-
-    Args:
-        folder: a capture with its ``plant.yaml``.
-
-    Raises:
-        UserError: either cannot be read.
-    """
-    plant = load_plant(folder / "plant.yaml")
-    analysis = analyse(folder, *load_adapter(), plant)
-    naming = _find_names(analysis.capture, plant, folder)
+def count_naming_prompts() -> Naming:
+    """Count the prompts that name a device, a zone, a hardware address or the sample: of a writer
+    that orders and one that words, asked of the sample, each device and each incident."""
+    plant = load_plant(SAMPLE / "plant.yaml")
+    analysis = analyse(SAMPLE, *load_adapter(), plant)
+    naming = _find_names(analysis.capture, plant)
     prompts: list[str] = []
     for free in (False, True):
         reader = _Reader(free)
         for device in plant.devices:
-            question = f"What is wrong with {device.name} ({device.address}) in {folder.name}?"
+            question = f"What is wrong with {device.name} ({device.address}) in {SAMPLE.name}?"
             write(diagnose(question, analysis, None), reader, plant)
         prompts += reader.prompts
         for one in analysis.incidents:
@@ -159,11 +144,11 @@ class _Reader:
         yield from ()
 
 
-def _find_names(capture: Capture, plant: Plant, folder: Path) -> re.Pattern[str]:
+def _find_names(capture: Capture, plant: Plant) -> re.Pattern[str]:
     """What no prompt may hold: addresses, names, zones, files."""
     names = {one for one in _list_addresses(capture) if _find_host(one)}
     for device in plant.devices:
         names |= {device.name, device.mac, device.zone, device.contact, *device.aliases}
-    names |= {folder.name, *(path.name for path in folder.iterdir())}
+    names |= {SAMPLE.name, *(path.name for path in SAMPLE.iterdir())}
     known = "|".join(re.escape(one) for one in sorted(names) if one)
     return re.compile(rf"(?i)(?<![\w.-])(?:{known})(?![\w-])")

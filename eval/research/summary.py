@@ -110,11 +110,11 @@ def _numbers_in(name: str) -> list[int]:
 # ---- the papers' hypotheses and questions ----
 
 
-def make_verdict_table(runs: StoredRuns, llm: str = "pocket") -> ReportTable:
+def make_verdict_table(runs: StoredRuns) -> ReportTable:
     """A row a hypothesis and question: the verdict, and what it rests on or waits for."""
     rows = []
     for name, find in HYPOTHESES.items():
-        verdict = find(runs, llm)
+        verdict = find(runs, OURS)
         asked = (inspect.getdoc(find) or "").partition("\n\n")[0].replace("\n", " ")
         rows.append((name, asked, verdict.word, _render_grounds(verdict)))
     notes = [

@@ -29,12 +29,9 @@ class ShownDevice:
     cells: tuple[str, ...]
 
 
-def make_strips(analysis: Analysis, most: int = CELLS) -> dict[str, tuple[str, ...]]:
-    """What each device was in each of some equal pieces of the time that was looked at.
-
-    Args:
-        analysis: of the capture or the recent past.
-        most: how many pieces; fewer where each would be shorter than a slot.
+def make_strips(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    """What each device was in each of ``CELLS`` equal pieces of the time that was looked at; in
+    fewer where each would be shorter than a slot.
 
     Returns:
         By address, one of ``_LEVELS`` a piece: ``normal`` where a normal window covers every slot
@@ -63,7 +60,7 @@ def make_strips(analysis: Analysis, most: int = CELLS) -> dict[str, tuple[str, .
         for device in {one.device, *one.related} & rows.keys():
             part = levels[rows[device], start : end + 1]
             np.maximum(part, _LEVELS.index(one.severity), out=part)
-    cuts = np.linspace(0, n_slots, min(most, n_slots), endpoint=False).astype(int)
+    cuts = np.linspace(0, n_slots, min(CELLS, n_slots), endpoint=False).astype(int)
     worst = np.maximum.reduceat(levels, cuts, axis=1)
     return {name: tuple(_LEVELS[level] for level in worst[row]) for name, row in rows.items()}
 

@@ -341,7 +341,7 @@ def keep_time(machine: Machine, site: Site) -> None:
                 break
 
 
-def ask_time(server: str, timeout_s: float = 2.0) -> float:
+def ask_time(server: str) -> float:
     """The server's clock less ours, in seconds.
 
     Raises:
@@ -351,7 +351,7 @@ def ask_time(server: str, timeout_s: float = 2.0) -> float:
     whole, part = int(sent_s) + _EPOCH_1900_S, int(sent_s % 1 * 2**32)
     question = struct.pack("!B39xII", 0x23, whole, part)  # version 4, client
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(timeout_s)
+        client.settimeout(2.0)
         client.connect((server, 123))
         client.send(question)
         answer = client.recv(512)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import dns.exception
 import dns.message
 import dns.query
 from paho.mqtt.client import CallbackAPIVersion, Client, MQTTMessage
@@ -90,7 +91,7 @@ def _find(device: str, told: Mapping[str, Any]) -> str:
         return device
     try:
         answer = dns.query.udp(dns.message.make_query(device, "A"), told["resolver"], timeout=2.0)
-    except Exception as error:
+    except (OSError, dns.exception.DNSException) as error:
         raise OSError(f"[Errno -3] Temporary failure in name resolution: {error}") from error
     for entry in answer.answer:
         for one in entry:

@@ -49,13 +49,9 @@ def _fits_fins(heads: Heads) -> np.ndarray:
 
 
 def _recognise(
-    name: str,
-    transports: tuple[int, ...],
-    ports: tuple[int, ...],
-    fits: Fits,
-    anywhere: bool = True,
+    name: str, transports: tuple[int, ...], ports: tuple[int, ...], fits: Fits
 ) -> Protocol:
-    return Protocol(name=name, transports=transports, ports=ports, fits=fits, anywhere=anywhere)
+    return Protocol(name=name, transports=transports, ports=ports, fits=fits, anywhere=True)
 
 
 # The object of PROFINET's context manager (IEC 61158-6-10, 4.10.3), in either order of bytes.
