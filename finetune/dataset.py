@@ -176,10 +176,6 @@ def _draw_label(rows: pd.DataFrame, per_label: int, repeats: int, seed: int) -> 
     return pd.concat(drawn)
 
 
-def _names(table: pd.DataFrame) -> str:
-    return ", ".join(sorted(set(table["capture"]))) or "no capture"
-
-
 # The captures that a run learns from and is judged by, and their texts: simulated plants, and
 # labelled captures.
 

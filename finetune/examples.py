@@ -13,7 +13,7 @@ across their border would not be there when a window is judged.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,6 @@ from traffic.errors import UserError
 from traffic.labels import NORMAL
 
 Target = Literal["joint", "separate", "detection", "class", "direction"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-PARTS = ("detection", "class", "direction")
 IGNORED = -100  # cross-entropy leaves such targets out
 _POOL = 50  # batches sorted together: sorted as a whole they would be the same each epoch
 _AT_ONCE = 4096  # texts

@@ -16,12 +16,15 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from served import serve_page
 from starlette.testclient import TestClient
 from tiny_models import make_card
 
+from assistant.api.app import Doors
+from assistant.api.users import Users
 from assistant.app.live import Live
 from assistant.app.page import build_page
-from assistant.app.server import launch_options, mount_options
+from assistant.app.server import mount_options
 from assistant.app.subject import Subject
 from assistant.audit import check_audit
 from assistant.history import History
@@ -95,10 +98,11 @@ def session(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def serve(session: Session, subject: Subject) -> Iterator[Served]:
-    page = build_page(session, subject)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-    yield Served(url, session)
-    page.close()
+    with (
+        closing(Users(session.settings.home, session.history)) as users,
+        serve_page(session, subject, users, Doors()) as url,
+    ):
+        yield Served(url, session)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +151,7 @@ def ask(page: Any, question: str) -> str:
 
 def test_only_this_machine_and_only_by_its_own_name(served):
     assert served.url.startswith("http://127.0.0.1:")
-    assert httpx.get(served.url, headers={"Host": "plant.example"}).status_code == 400
+    assert httpx.get(served.url, headers={"Host": "plant.example"}).status_code == 421
 
 
 def test_the_page_names_nothing_to_load_from_elsewhere(served):

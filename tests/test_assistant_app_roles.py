@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,16 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
+from served import serve_page
 from tiny_models import make_card
 
-from assistant.api.app import Doors, make_app
-from assistant.api.desk import Desk
-from assistant.api.serve import mount_page
+from assistant.api.app import Doors
 from assistant.api.users import Users
-from assistant.app.page import build_page
 from assistant.app.roles import ROWS
-from assistant.app.server import mount_options
 from assistant.app.subject import Subject
 from assistant.audit import check_audit
 from assistant.history import History
@@ -124,22 +118,12 @@ def served(_stock: Path, line: Any, tmp_path_factory: pytest.TempPathFactory) ->
         open_index(home) as index,
         closing(History(home / "history.sqlite")) as history,
         closing(Users(home, history)) as users,
-        socket.create_server(("127.0.0.1", 0)) as listening,
     ):
         for role in ("operator", "engineer"):
             users.add(f"{role}-1", PASSWORD, role, "test")
         session = Session(Settings(home=home), Models(None, make_card(), None), index, history)  # type: ignore[arg-type]
-        doors, subject = Doors(login=True), Subject("line", line)
-        app = make_app(Desk(session), users, doors)
-        app = mount_page(app, build_page(session, subject), mount_options(), doors)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        running = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        running.start()
-        while not server.started:
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", session
-        server.should_exit = True
-        running.join()
+        with serve_page(session, Subject("line", line), users, Doors(login=True)) as url:
+            yield url, session
 
 
 def upload(tab: Tab, name: str, words: bytes) -> dict[str, Any]:

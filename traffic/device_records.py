@@ -14,10 +14,6 @@ _LOGS = {
     "log": "int64", "device": "str", "source": "str", "lines": "int64", "start_s": "float64",
     "end_s": "float64", "offset_s": "float64", "matched": "int64", "checked": "int64",
 }  # fmt: skip
-_LOG_EVENTS = {
-    "ts": "float64", "slot": "int64", "device": "str", "log": "int64", "template": "int64",
-    "severity": "int64", "count": "int64",
-}  # fmt: skip
 _LOG_FINDINGS = {
     "device": "str", "log": "int64", "template": "int64", "kind": "str", "severity": "int64",
     "complains": "bool", "start_s": "float64", "end_s": "float64", "count": "int64",
@@ -50,12 +46,11 @@ class DeviceRecords:
         logs: one row per file and device that wrote in it. ``offset_s`` is by how much its clock
             is ahead (taken off its times already), NaN where it could not be checked; of
             ``checked`` lines that name traffic, ``matched`` lie beside it.
-        log_events: one row per log, 10-s slot, template and severity: ``count`` lines, the first
-            at ``ts``. ``severity`` is RFC 5424's, 0 to 7, -1 where the line says none.
         log_findings: what stands out in a log. ``kind`` is ``new`` (lines of a template that none
             had in the ``before_s`` before) or ``burst`` (far more lines than its
-            ``usual_per_min``); ``complains`` where severity or words speak of a failure; ``low``,
-            ``typical``, ``high`` are of the first number in the lines, NaN where they hold none.
+            ``usual_per_min``); ``complains`` where ``severity`` (RFC 5424's, 0 to 7, -1 where
+            no line says one) or words speak of a failure; ``low``, ``typical``, ``high`` are of the
+            first number in the lines, NaN where they hold none.
         templates: ``words`` of each template as they stand, ``<*>`` for what varies: text from
             outside, only ever to be quoted.
         sensors: one row per sensor; ``period_s`` is the median time between its readings,
@@ -68,7 +63,6 @@ class DeviceRecords:
     """
 
     logs: pd.DataFrame = field(default_factory=partial(_empty, _LOGS))
-    log_events: pd.DataFrame = field(default_factory=partial(_empty, _LOG_EVENTS))
     log_findings: pd.DataFrame = field(default_factory=partial(_empty, _LOG_FINDINGS))
     templates: pd.DataFrame = field(default_factory=partial(_empty, _TEMPLATES))
     sensors: pd.DataFrame = field(default_factory=partial(_empty, _SENSORS))

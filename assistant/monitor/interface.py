@@ -34,7 +34,6 @@ _TYPES = {
     "772": ETHERNET,
     "65534": 101,
 }  # of /sys/class/net: Ethernet, loopback, IP alone
-_RAW_IP = 101
 _HEADER = struct.Struct("=IIIIIIH")  # next, seconds, nanoseconds, captured, wire, status, at
 
 
@@ -70,7 +69,7 @@ class Interface:
             ) from error
         self._block, self._index = 0, -1
         self._bind()
-        self._dropped_before, self._read_s = 0, time.monotonic()
+        self._read_s = time.monotonic()
 
     def _bind(self) -> bool:
         """Listen to the interface of that name as it is now; False where there is none."""

@@ -54,15 +54,6 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a training went: its epochs, the lowest held-out loss, and what ended it."""
-
-    epochs: int
-    held_loss: float
-    ended_by: Literal["patience", "epochs"]
-
-
-@dataclass(frozen=True)
 class Scaler:
     """Mean and deviation of every feature on a log scale, shape (n_features,) each."""
 
@@ -96,7 +87,7 @@ def train_network(
     loss: Loss,
     budget: Budget,
     held_loss: Loss | None = None,
-) -> Training:
+) -> None:
     """Train until the held-out loss falls no more, and keep the best weights.
 
     Args:
@@ -109,9 +100,8 @@ def train_network(
     """
     learnable = [one for one in network.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(learnable, lr=budget.rate, weight_decay=1e-2)
-    lowest, best, since, epoch = float("inf"), copy.deepcopy(network.state_dict()), 0, 0
-    while epoch < budget.epochs and since < budget.patience:
-        epoch += 1
+    lowest, best, since = float("inf"), copy.deepcopy(network.state_dict()), 0
+    for _ in range(budget.epochs):
         network.train()
         for places in torch.randperm(len(learned[0])).split(budget.batch):
             optimizer.zero_grad(set_to_none=True)
@@ -122,9 +112,10 @@ def train_network(
         since += 1
         if now < lowest:
             lowest, best, since = now, copy.deepcopy(network.state_dict()), 0
+        if since >= budget.patience:
+            break
     network.load_state_dict(best)
     network.eval()
-    return Training(epoch, lowest, "patience" if since >= budget.patience else "epochs")
 
 
 def _measure(network: nn.Module, held: tuple[Tensor, ...], loss: Loss) -> float:
@@ -142,14 +133,9 @@ def apply_network(network: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
 
 
 class _NetworkModel(WindowClassifier):
-    """What models with a network share.
-
-    Attributes:
-        training_: how its training went, after `fit`.
-    """
+    """What models with a network share."""
 
     network_: nn.Module
-    training_: Training
 
     @property
     def size_bytes(self) -> int:
@@ -192,7 +178,7 @@ class SequenceModel(_NetworkModel):
         weight = torch.from_numpy(np.sqrt(counts.mean() / counts).astype(np.float32))
         with seeded(self.seed):
             network = _BUILDERS[self.network](x.shape[2], len(self.classes_))
-            self.training_ = train_network(
+            train_network(
                 network,
                 (x[learned], y[learned]),
                 (x[held], y[held]),
@@ -225,7 +211,7 @@ class Reconstruction(_NetworkModel):
         x = self.scaler_.tensor(normal.features)
         with seeded(self.seed):
             self.network_ = self._build(x.shape[2])
-            self.training_ = train_network(
+            train_network(
                 self.network_,
                 (x[learned],),
                 (x[held],),

@@ -170,7 +170,7 @@ def tune(model: SequenceModel, share: Examples, method: str) -> SequenceModel:
             freeze_bottom(network)
         epochs = _QUICK_EPOCHS if model.quick else _TUNING.epochs
         rate = _TUNING.rate * (_REDUCED if method == REDUCED else 1)
-        model.training_ = train_network(
+        train_network(
             network,
             batch,
             batch,

@@ -11,7 +11,6 @@ gone when its first process ends, however it ends.
 import contextlib
 import ipaddress
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -27,8 +26,6 @@ from typing import Any
 
 from eval.testbed.programs.runner import run_program
 from eval.testbed.site import ROUTER, Machine, Site
-
-log = logging.getLogger(__name__)
 
 _NETNS = Path("/run/netns")
 

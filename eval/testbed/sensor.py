@@ -22,7 +22,7 @@ from traffic.errors import UserError
 _MAGIC = 0xA1B2C3D4  # microseconds, in the byte order of the writer
 _SNAPLEN = 262144
 _ETHERNET = 1
-_IP, _IP6, _ARP = 0x0800, 0x86DD, 0x0806
+_IP = 0x0800
 # The far ends of tunnels: a switch that mirrors, and the sensor.
 _SWITCH, _SENSOR = "10.255.0.1", "10.255.0.2"
 _SWITCH_MAC, _SENSOR_MAC = bytes.fromhex("00000c5a0001"), bytes.fromhex("00000c5a0002")

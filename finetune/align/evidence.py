@@ -10,7 +10,6 @@ against evidence: no window of a device is learned as normal while an incident o
 one that is. A device that is taken over is so all the time.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,6 @@ from traffic.datasets.labelling import label_windows
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import Plant, load_plant
-
-log = logging.getLogger(__name__)
 
 COLUMNS = ("text", "said", "shown", "capture", "device", "start_s", "incident", "at_s")
 _HALF = 0.5  # of a window, within what a claim is about

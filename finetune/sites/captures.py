@@ -5,7 +5,6 @@ Splits go by capture only, since windows of one capture overlap and share device
 ones first and from the others then (A10).
 """
 
-import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,8 +28,6 @@ from finetune.stages import Progress, claim_folder
 from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
-
-log = logging.getLogger(__name__)
 
 KINDS = ("general", "iiot")
 _PROCESSES = 2

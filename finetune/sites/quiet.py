@@ -7,7 +7,6 @@ so that a capture that no longer looks so is noticed (`assistant.detection.drift
 own: a quiet hour proves nothing about attacks.
 """
 
-import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -33,8 +32,6 @@ from finetune.sites.cards import relative_base, today
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import Plant
-
-log = logging.getLogger(__name__)
 
 FAMILY = "quiet"
 # On plants of a quarter of an hour, bounds from one half saved no false alarm in the other and cost

@@ -10,7 +10,7 @@ import pandas as pd
 
 from traffic.capture import Capture
 from traffic.device_logs.clock import NEAR_S, ClockOffset, estimate_offset, list_traffic
-from traffic.device_logs.log_events import count_events, find_unusual
+from traffic.device_logs.log_events import find_unusual
 from traffic.device_logs.log_file import LogFile, is_log, read_log, read_messages
 from traffic.device_logs.readings import ReadingsFile, is_readings, read_readings
 from traffic.device_logs.sensor_events import describe_sensors, find_unusual_readings
@@ -201,13 +201,11 @@ def _add_logs(
     findings = find_unusual(lines, failing, capture.start_s, capture.end_s)
     if len(findings):
         findings = findings.groupby("log").head(MOST_FINDINGS)
-    inside = lines["ts"].between(capture.start_s, capture.end_s)
     notes = [note for one in read for note in one.notes]
     notes += [*_say_unknown(lines, read), *_say_elsewhere(table, capture)]
     return replace(
         records,
         logs=as_table("logs", table),
-        log_events=as_table("log_events", count_events(lines[inside])),
         log_findings=as_table("log_findings", findings),
         templates=pd.DataFrame({"template": words.index, "words": words.to_numpy()}),
         notes=(*records.notes, *notes),

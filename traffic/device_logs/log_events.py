@@ -8,31 +8,14 @@ import numpy as np
 import pandas as pd
 
 from traffic.arrays import starts_run
-from traffic.capture import SAMPLE_S
 from traffic.device_logs.syslog import UNKNOWN
 
-ERROR, WARNING = 3, 4  # severities of RFC 5424
+WARNING = 4  # a severity of RFC 5424
 LEARN_S = (60.0, 600.0)  # a log is learned for a third of its length, within these bounds
 _MINUTE_S = 60.0
 _FEWEST = 10  # lines a minute of one kind that can be a burst
 _TIMES = 5.0  # more than the usual minute
 _HABIT = 2.0  # times the fullest minute before
-
-
-def count_events(lines: pd.DataFrame) -> pd.DataFrame:
-    """Count the lines of each template in each slot.
-
-    Args:
-        lines: ``ts device log template severity count``.
-
-    Returns:
-        ``ts slot device log template severity count``, sorted by time.
-    """
-    slot = np.floor(lines["ts"].to_numpy(float) / SAMPLE_S).astype("int64")
-    keys = ["slot", "device", "log", "template", "severity"]
-    groups = lines.assign(slot=slot).groupby(keys, as_index=False, observed=True)
-    events = groups.agg(ts=("ts", "min"), count=("count", "sum")).sort_values(["ts", "log"])
-    return events[["ts", *keys, "count"]].reset_index(drop=True)
 
 
 def find_unusual(

@@ -24,7 +24,6 @@ _TROUBLES = {
     "reset": ("resets",),
     "sent again": ("retransmissions", "zero_windows"),
 }  # fmt: skip
-RATES = ("sent", "received")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from traffic.plant import dump_plant
 
 log = logging.getLogger(__name__)
 _USER, _PASSWORD = "line", "k3WqmPz8"
-_FOLDER = Path(__file__).parent
 _DOMAIN = "works.example"
 _LENGTH_S = 470.0
 _MODEL = "Ostra P40"
