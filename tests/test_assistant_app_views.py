@@ -5,11 +5,15 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 from bottling_line import CAMERA, PANEL, PLANT, PLC, SPARE, START, YARD, beacon, loss, make_analysis
+from tables import capture, flow
 
 from assistant.app.clicks import Click, read_click, take_click
 from assistant.app.live import Live
+from assistant.app.paint import has_line
 from assistant.app.subject import ShownAlarm, Subject
 from assistant.app.thread import Thread, answer_question, begin_thread, put_question, render_thread
 from assistant.app.views.alarms import (
@@ -33,6 +37,7 @@ from assistant.chat import Conversation
 from assistant.diagnosis.device_states import list_devices
 from assistant.facts.fact import make_fact
 from assistant.facts.moments import UTC_CLOCK
+from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms
 from assistant.monitor.alarms import Alarms
@@ -40,6 +45,8 @@ from assistant.monitor.newest import Sign
 from assistant.monitor.sensor import make_condition
 from traffic.errors import UserError
 from traffic.plant import Plant
+from traffic.samples import make_samples
+from traffic.windows import make_windows
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(1)}{{alert}}`[x](http://y)"
 
@@ -266,11 +273,32 @@ def test_curves_count_what_the_samples_hold_and_only_in_the_span(line):
     assert len(part.rates) == 2 * 3
 
 
+@pytest.mark.parametrize(("last_s", "slots"), [(9.0, 3), (5.0, 2)])
+def test_a_slot_that_is_not_over_is_no_fall_of_the_rates(last_s, slots):
+    """Ten seconds are not over when five of them were seen."""
+    moments = (*range(0, 30, 5), 20.0 + last_s)
+    table = capture(*(flow(START + at, PANEL, PLC, 502, duration=0.0) for at in moments))
+    windows = make_windows(make_samples(table, PLANT))
+    seen = replace(make_analysis(()), capture=table, windows=windows)
+    seen = replace(seen, view=TrafficView(table, windows.samples, PLANT))
+    rates = make_curves(seen, PANEL, "UTC").rates
+    assert rates.groupby("kind").size().to_dict() == {"sent": slots, "received": slots}
+
+
+def test_a_plot_is_shown_where_two_points_follow_each_other():
+    moments = pd.date_range("2026-11-29", periods=4, freq="10s")
+    apart = pd.DataFrame({"time": moments, "value": [1.0, np.nan, 2.0, np.nan], "kind": "a"})
+    assert not has_line(apart)
+    assert has_line(apart.assign(value=[1.0, 2.0, np.nan, np.nan]))
+    # The last of one kind and the first of the next are no line.
+    assert not has_line(apart.assign(value=[np.nan, 1.0, 2.0, np.nan], kind=["a", "a", "b", "b"]))
+
+
 def test_a_device_page_tells_who_it_is_what_is_wrong_and_with_whom_it_talks(subject, history):
     head = words(render_device(subject, history, CAMERA))
     assert "cam-1 high" in head
     assert "Korvo VC310" in head
-    assert "c2, high, 08:22:00 UTC to 08:24:00 UTC" in head
+    assert "beacon to a controller of malware, high, 08:22:00 UTC to 08:24:00 UTC" in head
     (peer,) = list_peers(subject.analysis, CAMERA)  # type: ignore[arg-type]
     assert (peer.address, peer.own, peer.share) == ("203.0.113.5", False, 1.0)
     assert "203.0.113.5 (outside)" in words(render_partners(subject, history, CAMERA))

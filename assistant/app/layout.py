@@ -184,6 +184,7 @@ def _lay_out_device() -> DeviceParts:
         "color": "kind",
         "height": 190,
         "color_title": " ",
+        "x_title": " ",
         "x_axis_format": "%H:%M",
         "buttons": [],
         "elem_classes": "plot",

@@ -36,6 +36,12 @@ _TO_QUESTION = """() => {
   }
   window.faultwiseAsked = !!waiting;
 }"""
+# A conversation that goes on after a reload goes on where it was left.
+_TO_NEWEST = """() => setTimeout(() => {
+  const asked = document.querySelectorAll('#thread .user');
+  if (asked.length)
+    document.querySelector('#thread').scrollTop = asked[asked.length - 1].offsetTop - 8;
+}, 300)"""
 _TO_ALARM = """() => {
   if (window.innerWidth <= 900 && document.querySelector('#alarm .one'))
     document.querySelector('#chosen').scrollIntoView({ block: 'start' });
@@ -69,7 +75,7 @@ def build_page(session: Session, subject: Subject, operators: int = 1) -> gr.Blo
         painter = Painter(parts, session, operators)
         wiring = Wiring(state, number, parts, painter, session, subject)
         shown = [state, *wiring.painted, *parts.setup.for_engineers]
-        page.load(wiring.begin, number, shown, **_QUIET)
+        page.load(wiring.begin, number, shown, **_QUIET).then(None, js=_TO_NEWEST)
         wiring.connect()
         wire_setup(wiring)
     return page

@@ -104,9 +104,15 @@ class Painter:
             (device.delays, curves.delays),
             (device.troubles, curves.troubles),
         ):
-            # A line of one point is none.
-            shown = table["value"].notna().sum() > 1
-            updates[part] = gr.LinePlot(table, visible=bool(shown), x_axis_format=_clock_of(table))
+            updates[part] = gr.LinePlot(
+                table, visible=has_line(table), x_axis_format=_clock_of(table)
+            )
+
+
+def has_line(table: pd.DataFrame) -> bool:
+    """Whether two points that follow each other are there: points alone are not drawn."""
+    there = table["value"].notna().groupby(table["kind"])
+    return bool((there.shift(1, fill_value=False) & table["value"].notna()).any())
 
 
 def _clock_of(table: pd.DataFrame) -> str:

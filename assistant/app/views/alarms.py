@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from assistant.app.subject import ShownAlarm, Subject
 from assistant.app.views.markup import render
+from assistant.diagnosis.playbook import read_playbook
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import FLOOD, RANK, Alarm
 from assistant.monitor.sensor import SENSOR
@@ -41,6 +42,11 @@ class Filter:
 
     states: str = "All"
     words: str = ""
+
+
+def name_label(label: str) -> str:
+    """What a label is called in a list; what is about the sensor has none."""
+    return read_playbook(label).short if label in TAXONOMY else label
 
 
 def name_cause(alarm: Alarm) -> str:
@@ -102,6 +108,7 @@ def render_alarms(
         clock=subject.clock(history),
         plant=subject.plant,
         cause=name_cause,
+        meaning=name_label,
         marks=_MARKS,
         judged=subject.picture().judged,
         begun=subject.analysis is not None,
@@ -129,8 +136,13 @@ def render_alarm(subject: Subject, history: History, chosen: str) -> str:
         concerned=[plant.name_of(one) for one in dict.fromkeys((*said.related, *said.peers))][:8],
         facts=[fact for fact in said.facts if fact != said.text][:4],
         mark=_MARKS[found.standing.state],
-        fading=subject.now_s(history) - alarm.incident_end_s >= _FADING_S,
+        fading=is_fading(alarm, subject.now_s(history)),
     )
+
+
+def is_fading(alarm: Alarm, now_s: float) -> bool:
+    """Whether the trouble of an alarm was not seen for a while, though it is not over yet."""
+    return alarm.returned_s is None and now_s - alarm.incident_end_s >= _FADING_S
 
 
 def find_alarm(subject: Subject, history: History, incident: str) -> ShownAlarm | None:

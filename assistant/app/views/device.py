@@ -8,6 +8,7 @@ import pandas as pd
 
 from assistant.answers.answer import answer
 from assistant.app.subject import Subject
+from assistant.app.views.alarms import name_label
 from assistant.app.views.markup import render
 from assistant.detection.pipeline import Analysis
 from assistant.facts.devices import name_service
@@ -24,6 +25,7 @@ _TROUBLES = {
     "reset": ("resets",),
     "sent again": ("retransmissions", "zero_windows"),
 }  # fmt: skip
+_UNSEEN_S = 2.0  # of a slot: less of it would look like a fall
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def make_curves(
     mine = analysis.samples[analysis.samples["device"] == device]
     mine = mine[mine["start_s"].between(start_s, end_s)]
     time = _local(mine["start_s"], zone)
-    kilobytes = {"sent": mine["out_bytes"] / 1e3, "received": mine["in_bytes"] / 1e3}
+    whole = whole_slots(mine["start_s"], analysis)
+    sent, received = (mine.loc[whole, name] / 1e3 for name in ("out_bytes", "in_bytes"))
+    kilobytes = {"sent": sent, "received": received}
     known = {kind: mine[list(names)].sum(axis=1) for kind, names in _TROUBLES.items()}
     rest = mine[list(TROUBLE)].sum(axis=1) - sum(known.values())
     troubles = {kind: counts for kind, counts in (known | {"other": rest}).items() if counts.any()}
@@ -73,8 +77,17 @@ def make_curves(
     delays = delays.melt("time", var_name="kind", value_name="value")
     delays["time"] = _local(delays["time"], zone)
     return Curves(
-        _stack(time, kilobytes), _stack(time, troubles), delays[["time", "value", "kind"]]
+        _stack(time[whole], kilobytes), _stack(time, troubles), delays[["time", "value", "kind"]]
     )
+
+
+def whole_slots(slot_s: pd.Series, analysis: Analysis) -> pd.Series:
+    """Which slots were seen from their beginning to their end, as the open one was not; all of them
+    where no slot was."""
+    seen = analysis.view.flow_slots
+    first_s, last_s = seen["since_s"].min() - _UNSEEN_S, seen["until_s"].max() + _UNSEEN_S
+    whole = (slot_s >= first_s) & (slot_s + SAMPLE_S <= last_s)
+    return whole | (not whole.any())
 
 
 def _local(seconds: pd.Series, zone: str) -> pd.Series:
@@ -138,6 +151,7 @@ def render_device(subject: Subject, history: History, device: str) -> str:
         headline=clock.tell(changed.facts[0].text) if changed.facts else "",
         changed=[clock.tell(one.text) for one in changed.facts[1:7]],
         incidents=[(one, clock.show(one.start_s), clock.show(one.end_s)) for one in mine],
+        meaning=name_label,
         does=[clock.tell(one.text) for one in analysis.facts_of(device)[:4]],
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.app.subject import ShownAlarm, Subject
-from assistant.app.views.alarms import name_cause
+from assistant.app.views.alarms import is_fading, name_cause
 from assistant.app.views.bar import find_troubles, name_subject
 from assistant.app.views.markup import render_plain
 from assistant.app.views.report_pdf import render_pdf
@@ -49,6 +49,7 @@ def make_report(subject: Subject, history: History, hours: float, who: str) -> s
         judged=subject.picture().judged,
         clock=clock,
         cause=name_cause,
+        fading=lambda alarm: is_fading(alarm, now_s),
         line=_line,
     )
 
