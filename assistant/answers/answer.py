@@ -11,17 +11,19 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.attack import answer_attack
-from assistant.answers.behaviour import answer_aspect, answer_does
+from assistant.answers.behaviour import answer_aspect, answer_does, answer_process
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
 from assistant.answers.counts import answer_count, asks_for_number, count_codes
+from assistant.answers.earlier import answer_earlier
 from assistant.answers.events import answer_back, answer_fares, answer_one_event
+from assistant.answers.gaps import answer_gap
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_dns
-from assistant.answers.partners import answer_who, find_culprits, find_targets
+from assistant.answers.partners import answer_who, find_culprits, find_targets, names_no_act
 from assistant.answers.reasons import (
     answer_against,
     answer_before,
@@ -38,8 +40,9 @@ from assistant.answers.reasons import (
 )
 from assistant.answers.replies import ACCEPTED, answer_answers, answer_loss, still_talks
 from assistant.answers.sides import answer_sides
-from assistant.answers.since import answer_since
+from assistant.answers.since import STILL_THERE, answer_since
 from assistant.answers.states import describe_state
+from assistant.answers.taking_off import answer_taking_off
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.troubles import answer_trouble
@@ -73,7 +76,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
         answer_changed(asked) if asks_for_trend(asked) else answer_loss(asked, headline)
     ),
     "affected": answer_affected,
-    "devices": lambda asked, _: answer_devices(asked),
+    "devices": lambda asked, _: _answer_devices(asked),
     "responsible": lambda asked, _: answer_responsible(asked),
     "attack": answer_attack,
     "consequence": answer_consequence,
@@ -98,7 +101,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "zones": lambda asked, _: answer_zones(asked),
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
-    "changed": lambda asked, _: answer_changed(asked),
+    "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
     "writers": lambda asked, headline: (
         answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
     )(asked, headline),
@@ -106,11 +109,41 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
 }
 
 
+_GOING_ON = re.compile(r"\bwhat(?: is| was|.s|s)? (?:going on|happen\w*|up|wrong|the matter)\b")
+
+
 def _answer_reporting(asked: Asked, headline: Fact) -> Answer:
     incident = asked.incident
-    if incident is not None and incident.label == "device_silent" and incident.facts:
+    asks = incident is not None and bool(_GOING_ON.search(asked.query.plain))
+    if incident is not None and incident.facts and (asks or incident.label == "device_silent"):
         return Answer(incident.facts[0], incident.facts[1:])
     return answer_answers(asked, headline)
+
+
+_ARE_OURS = re.compile(  # of those that something comes from
+    r"\b(?:are|is|were|was) (?:any |some |one |all )?(?:of )?(?:them|these|those|they) (?:ours|our own|from us"
+    r"|known)\b"
+)
+# What a device is, and not what ails it.
+_IDENTIFIES = re.compile(
+    r"\b(?:what|who|was|wer|que|quien|cual)(?:.s| is| are| was| ist| es| kind| sort| type| make| model)\b"
+    r"|\bdoes dev exist\b"
+    r"|\b(?:makes?|models?|vendor|maker|manufacturer|firmware|describe|details|serial|versions?|macs?|roles?"
+    r"|types?|hardware"
+    r"|belong\w*|ours|known|plan|inventory|tell me about|modelo|hersteller|fabricante)\b"
+)
+
+
+def _answer_devices(asked: Asked) -> Answer:
+    """What a device is; what is wrong with it, where more was asked than that."""
+    if _ARE_OURS.search(asked.query.plain):
+        return answer_hostile(asked)
+    if asked.incident and _WHO_IS.match(asked.query.plain) and DEVICE not in asked.query.plain:
+        return _answer_concerned(asked, asked.incident)
+    incident = asked.incident if asked.device and not (asked.query.state or asked.alike) else None
+    if incident and incident.facts and not _IDENTIFIES.search(asked.query.plain):
+        return Answer(incident.facts[0], incident.facts[1:])
+    return answer_devices(asked)
 
 
 _FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
@@ -126,7 +159,31 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
         return Answer(incident.facts[0], incident.facts[1:])  # it names both ends
     if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
         return answer_does(asked)
+    if incident is not None and incident.facts and names_no_act(asked.query):
+        return _answer_concerned(asked, incident)
     return answer_aspect(asked) or answer_who(asked)
+
+
+_ELSE = re.compile(r"\b(?:else|others?|noch|sonst|mas|otr[oa]s?)\b")
+_CONCERNED = re.compile(
+    r"\b(?:notic\w*|suffer\w*|affected|hit|concern\w*|complain\w*|feel\w*|victims?|impact\w*"
+    r"|betroffen|leidet|merkt|afectad\w*)\b"
+)
+_WHO_IS = re.compile(
+    r"^(?:and |so |but )?(?:who (?:is|was) (?:that|he|she|it|this)(?: \w+)?\W*$|wer (?:ist|war) (?:das|er)"
+    r"|quien (?:es|era))\b"
+)
+
+
+def _answer_concerned(asked: Asked, incident: Incident) -> Answer:
+    """Who has to do with an incident, where a question names no act: "who was it?", "who else?"."""
+    if _ELSE.search(asked.query.plain) or _CONCERNED.search(asked.query.plain):
+        return answer_affected(asked, incident.facts[0])
+    culprit = find_culprits(incident)[0]
+    if _WHO_IS.match(asked.query.plain) and culprit != asked.device:
+        mention = Mention((culprit,))
+        return answer_devices(replace(asked, found=replace(asked.found, mention=mention)))
+    return Answer(incident.facts[0], incident.facts[1:], about=culprit)
 
 
 # "to whom?", "by whom?": of what the talk is about.
@@ -134,6 +191,17 @@ ELLIPSIS = re.compile(
     r"(?:and |und |y )?(?:(?:to|by|from|with|at|against|an|von|mit|gegen|a|de|con|por) )?"
     r"(?:whom?|wem|wen|quien|where(?: to| from)?)(?: exactly| then| denn)?\W*$"
 )
+_MOST_OF_ELLIPSIS = 5  # words
+
+
+def is_elliptic(query: Query) -> bool:
+    """Whether a question without a device goes on about what was said before: "how many packets?"."""
+    short = DEVICE not in query.plain and len(query.plain.split()) <= _MOST_OF_ELLIPSIS
+    if query.kind == "count":
+        return short and query.measure not in ("devices", "incidents", "talkers")
+    return short and query.kind == "who" and names_no_act(query)
+
+
 _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
 )
@@ -147,7 +215,7 @@ _OTHER_SIDE = re.compile(
     r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one|client|device|host|sensor)\b"
 )
 _OF_IT = ("answers", "does", "who", "count", "loss")
-_OF_NO_DEVICE = ("sensor", "dns", "zones")
+_OF_NO_DEVICE = ("sensor", "dns", "zones", "place")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
 
@@ -159,6 +227,7 @@ def answer(
     device: str | None = None,
     history: History | None = None,
     query: Query | None = None,
+    focus: Incident | None = None,
 ) -> Diagnosis:
     """Answer a question about a capture.
 
@@ -169,6 +238,7 @@ def answer(
         device: address or name that it is about, where that is known already.
         history: states and remarks, where any are kept.
         query: what is asked for, where more than the words says so.
+        focus: the incident that a talk is about.
 
     Returns:
         A diagnosis whose first line answers the question.
@@ -181,7 +251,7 @@ def answer(
         if all(map(_is_plain, asked)):
             return _answer_each(question, parts, asked, analysis, index, device, history)
     query = query or read_query(question, names)
-    return _answer_one(question, query, analysis, index, device, history)
+    return _answer_one(question, query, analysis, index, device, history, focus=focus)
 
 
 def _answer_each(
@@ -198,13 +268,27 @@ def _answer_each(
     for part, query in zip(parts, asked, strict=True):
         whole = read_devices(part, analysis) != Mention()
         short = query.kind == "count" and not whole and len(part.split()) <= _MOST_OF_SHORT
-        if short and answers and answers[0].kind == "who":
-            continue  # who asks is said with how often
-        said = part if whole else question
-        answers.append(_answer_one(said, query, analysis, index, device, history, short=short))
+        listed_before = bool(answers) and answers[0].kind in _LISTS
+        if listed_before and not whole and (short or _SAID_WITH_IT.match(query.plain)):
+            continue  # who asks is said with how often, and from when to when
+        of_found = listed_before and not whole and bool(_OF_ONE.search(query.plain))
+        about = answers[0].device if of_found else device  # "who floods us, and may I block it?"
+        if answers and _FROM_WHOM.match(query.plain) and answers[-1].kind == "count":
+            query = replace(query, relation=_MADE_BY.get(asked[0].measure, "ask"))
+        said = part if whole or of_found else question
+        answers.append(_answer_one(said, query, analysis, index, about, history, short=short))
     return join_answers(question, answers[0], [one for one in answers[1:] if not one.refused])
 
 
+_FROM_WHOM = re.compile(r"^(?:and )?(?:from|by|of) whom\b|^(?:und )?von wem\b|^(?:y )?de quien\b")
+_MADE_BY = {"writes": "write", "refused": "refuse", "requests": "ask"}
+_OF_ONE = re.compile(r"\b(?:it|he|she|him|er|sie|ihn)\b")
+_INVENTORIES = frozenset(("who", "does", "devices", "reporting"))
+_LISTS = frozenset(("who", "writers", "does", "logins", "hostile"))
+_SAID_WITH_IT = re.compile(
+    r"^(?:and )?(?:(?:by|from|to) whom|when|(?:at|from) what time|since when|until when|how often|von wem|wann"
+    r"|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
+)
 _MOST_OF_SHORT = 4  # words; "how often" names no trouble, whatever stands before it
 _OF_TROUBLE = frozenset(("wrong", "why", "health"))
 _TROUBLE = re.compile(
@@ -231,11 +315,12 @@ def _answer_one(
     history: History | None,
     *,
     short: bool = False,
+    focus: Incident | None = None,
 ) -> Diagnosis:
     span, everything = find_span(question, query.kind, analysis), analysis
     if span is not None:
         analysis = narrow(analysis, span)
-    found = investigate(question, analysis, device)
+    found = investigate(question, analysis, device, focus)
     alike = found.mention.devices if found.mention.alike else ()
     found = _add_remark(_choose_devices(found, query, analysis), history)
     # The device that a talk is about does not make sense of what was not understood.
@@ -252,6 +337,10 @@ def _answer_one(
         or answer_sides(asked)
         or answer_back(asked)
         or answer_fares(asked)
+        or answer_gap(asked)
+        or answer_taking_off(asked)
+        or answer_process(asked)
+        or answer_earlier(asked)
         or answer_time(asked, everything)
         or (None if short else answer_trouble(asked) or answer_topic(asked))
     )
@@ -265,6 +354,8 @@ def _answer_one(
         said = trouble
     elif query.kind == "checks":
         said = answer_checks(asked, headline, whole.checks)
+    elif query.guessed and query.kind in _INVENTORIES and asked.device and asked.known:
+        said = Answer(asked.known[0], asked.known[1:])  # what ails it answers more than a list
     elif query.kind in _SHORT and not (query.guessed and query.kind == "code"):  # it names none
         said = _SHORT[query.kind](asked, headline)
     elif (well := answer_why(asked, headline)) is not None:
@@ -297,7 +388,7 @@ def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
     """The end of an incident that words such as "it" and "the other side" mean; "" for none."""
     plain, named = query.plain, DEVICE in query.plain
     counted = query.kind == "count" and query.measure == "devices"  # "one attacker or several?"
-    of_one = query.kind in _OF_IT and not counted
+    of_one = (query.kind in _OF_IT or bool(STILL_THERE.search(plain))) and not counted
     if not named and query.kind != "who" and _VICTIM.search(plain):
         return next(iter(find_targets(incident)), "")  # "which services run on the target?"
     if not named and query.kind != "who" and of_one and _CULPRIT.search(plain):

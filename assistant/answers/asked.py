@@ -20,10 +20,11 @@ from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.entities import Mention, list_machines, worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span
 from knowledge_base.index import Index
+from traffic.capture import SAMPLE_S
 from traffic.files import read_yaml
 
 Reply = Literal["", "yes", "no", "unclear"]
@@ -31,8 +32,10 @@ _POLAR = re.compile(
     r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please|hi|hello|hey|good morning|good evening|hallo|hola"
     r"|guten (?:morgen|tag|abend)|buen[oa]s (?:dias|tardes|noches)),? )*"
     r"(?:is|are|was|were|does|do|did|can|could|has|have|had"
-    r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
-    r"|greift|werden|wird|verlieren|soll|muss|darf|duerfen|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
+    r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet"
+    r"|funktioniert|laeuft|gibt"
+    r"|greift|werden|wird|verlieren|soll|muss|darf|duerfen|esta|estan|es|hay|tiene|puede|habla|escribe"
+    r"|responde|funciona|alguien|debo"
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
 _SENTENCE = re.compile(r"[.;:!] ")
@@ -47,6 +50,7 @@ _ENDED = re.compile(
     r"\b(?:gone|over(?! (?:which|what|the|an?|tcp|udp|port|telnet|ssh|mqtt|modbus|https?|\d))"
     r"|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
 )
+_LATE_S = 2 * SAMPLE_S  # what was seen since then goes on, as far as samples can tell
 LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
@@ -180,6 +184,10 @@ class Asked:
         mention = self.found.mention
         named = (*mention.devices, *mention.peers)
         return named[1] if len(named) > 1 and not mention.alike else ""
+
+    def about(self, device: str, span: Span | None = None) -> "Asked":
+        """The same asked of one device, in a time."""
+        return replace(self, found=replace(self.found, mention=Mention((device,))), span=span)
 
     @property
     def name(self) -> str:
@@ -321,6 +329,9 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
     start_s, exact = find_start(incident)
     end_s = find_end(incident)
     kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
+    before_s = asked.view.last_s - end_s
+    if kind == "since_still" and before_s > _LATE_S:
+        kind = "since_last"
     if exact and kind == "since_over" and end_s - start_s < 1:
         kind = "since_once"
     return say(
@@ -330,7 +341,8 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
         start_time_s=start_s,
         end_time_s=end_s,
         span_s=max(end_s - start_s, 0.0),
-        last_time_s=asked.analysis.capture.end_s,
+        last_time_s=asked.view.last_s,
+        before_s=max(before_s, 0.0),
     )
 
 

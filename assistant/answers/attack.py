@@ -53,6 +53,8 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     # "did somebody delete a variable?" is not answered by "no": a fault.
     harm = asked.query.relation == "attack" or bool(_HARM.search(plain))
     reply = asked.reply(kind == "attack") if harm else ""
+    if kind == "fault" and _TAKEN.search(plain) and asked.polar:
+        reply = "unclear"  # a fault beside it does not say that nobody got into the machine
     if _MEANT.search(plain) and asked.polar and kind == "attack":
         reply = "unclear"  # who means it, no traffic says
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
@@ -66,6 +68,10 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, rest, whole=True)
 
 
+_TAKEN = re.compile(
+    r"\b(?:hack|infect|compromis|hijack|taken over|malware|virus|befallen|verseucht|uebernommen|gehackt|infiz"
+    r"|comprometid|hackead)\w*"
+)
 _TIMES = re.compile(
     r"\b(?:once|twice|how (?:many times|often)|several times|again and again|wie oft|cuantas veces)\b"
 )
@@ -104,7 +110,8 @@ def _choose_attack(asked: Asked) -> Incident | None:
 _WHOSE = re.compile(
     r"\b(?:nmap|nessus|metasploit|masscan|shodan|openvas|zmap|hydra)\b"
     r"|\b(?:our|my|your|of us) (?:own )?(?:\w+ )?"
-    r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people|staff|contractors?)\b"
+    r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people"
+    r"|staff|contractors?)\b"
 )
 _PURPOSE = re.compile(
     r"\b(?:back ?ups?|updates?|upgrades?|replication|export|cloud service|maintenance|time sync|health check)\b"
@@ -123,9 +130,11 @@ _MEANT = re.compile(
     r"\b(?:deliberate|intent|purpose|planned|meant|absicht|mutwillig|a proposito)\w*"
 )
 _HARM = re.compile(
-    r"\b(?:attack|hack|malware|virus|worm|trojan|ransom|compromis|infect|intru|breach|botnet|sabotag|malicious|hostile"
+    r"\b(?:attack|hack|malware|virus|worm|trojan|ransom|compromis|infect|intru|breach|botnet|sabotag|malicious"
+    r"|hostile"
     r"|hijack|cyber|spoof|impersonat|tamper|denial|d?dos|deliberate|intent|purpose|foul|evil|danger|threat|crimin"
-    r"|angriff|angegriffen|greif|gehackt|schad|infiziert|kompromitt|absicht|mutwillig|ataque|atac|comprometid|intrus)\w*"
+    r"|angriff|angegriffen|greif|gehackt|schad|infiziert|kompromitt|absicht|mutwillig|ataque|atac|comprometid"
+    r"|intrus)\w*"
 )
 
 

@@ -62,9 +62,28 @@ def answer_does(asked: Asked) -> Answer:
     return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
 
 
+_PROCESS = re.compile(
+    r"\b(?:valves?|pumps?|motors?|tanks?|doors?|heaters?|conveyors?|belts?|ventile?|pumpen?|valvulas?|bombas?"
+    r"|breakers?)"
+    r" (?:is |are |was |really |still |now |ist |esta )?(?:open|opened|closed?|shut|on|off|running|full|empty"
+    r"|offen|zu|abierta|cerrada)\b"
+    r"|\b(?:pressure|temperature|level|speed|voltage|druck|temperatur|fuellstand|presion|temperatura|nivel)\b.*"
+    r"\b(?:above|below|over|under|exceed\w*|high|low|hot|cold|bar|degrees|ueber|unter)\b"
+    r"|\b(?:what|which) (?:was |is |were )?(?:the )?(?:\w+ )?(?:value|content|reading)s? (?:of|in"
+    r"|at) (?:the )?(?:register|coil|tag|point|topic|dev)\b"
+)
+
+
+def answer_process(asked: Asked) -> Answer | None:
+    """That what a value means in the process is not read; None where that is not asked."""
+    if not _PROCESS.search(asked.query.plain) or not asked.view.records.sensors.empty:
+        return None
+    return Answer(say("process_unread", "unclear"), asked.known, standing="inconclusive")
+
+
 _FINDS = re.compile(
     r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b"
-    r"|\bwhat .*\b(find|found|see|seen|learn\w*|discover\w*)\b(?: out)?\W*$"
+    r"|\bwhat .*\b(find|found|see|seen|learn\w*|discover\w*)\b(?: out)?(?: (?:about|on|at|of) \w+)?\W*$"
 )
 _OPEN = re.compile(r"\bopen\W*$")
 
@@ -120,22 +139,6 @@ def _summary(asked: Asked) -> Answer:
     rows = asked.requests
     facts = describe_requests(rows, view)[:5] if len(rows) else []
     facts += [describe_talk(row, view) for row in talks.head(3).itertuples()]
-    opened, served = (
-        talks[talks["src"] == device],
-        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0) & ~talks["refused"]],
-    )
-    parts = []
-    for kind, part in (("serves", served), ("calls", opened)):
-        if len(part):
-            other = "src" if kind == "serves" else "dst"
-            services = dict.fromkeys(
-                name_service(row.proto, int(row.port)) for row in part.head(4).itertuples()
-            )
-            parts.append(
-                say(
-                    kind, services=listed(services), names=view.names_of(dict.fromkeys(part[other]))
-                ).text
-            )
     incident = asked.incident
     if incident is not None and incident.device == device and incident.role != "target":
         return Answer(
@@ -147,10 +150,33 @@ def _summary(asked: Asked) -> Answer:
     line = say(
         "does",
         name=asked.name,
-        parts=" and ".join(parts),
+        parts=name_uses(asked),
         pkts=int(sent["sent_pkts"].sum()) if len(sent) else 0,
     )
     return Answer(line, tuple(facts))
+
+
+def name_uses(asked: Asked) -> str:
+    """What a device serves to whom and calls of whom, as a sentence goes on; "" for nothing."""
+    talks, device, view = asked.talks, asked.device, asked.view
+    answered = talks[(talks["dst_pkts"] > 0) & ~talks["refused"].astype(bool)]
+    parts = (
+        ("serves", "src", answered[answered["dst"] == device]),
+        ("calls", "dst", talks[talks["src"] == device]),
+    )
+    return " and ".join(
+        say(
+            kind,
+            services=listed(
+                dict.fromkeys(
+                    name_service(row.proto, int(row.port)) for row in part.head(4).itertuples()
+                )
+            ),
+            names=view.names_of(dict.fromkeys(part[other])),
+        ).text
+        for kind, other, part in parts
+        if len(part)
+    )
 
 
 def _ports(asked: Asked) -> Answer:

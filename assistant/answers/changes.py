@@ -198,7 +198,7 @@ def answer_changed(asked: Asked) -> Answer:
     view, incident = asked.view, asked.incident
     if asks_for_trend(asked):
         return _answer_trend(asked)
-    if asked.device and _IS_NEW.search(asked.query.plain) and (seen := _say_first(asked)):
+    if asked.device and _IS_NEW.search(asked.query.plain) and (seen := say_first(asked)):
         return seen
     if asked.device and _CHANGES.search(asked.query.plain):  # "did ws-1 change anything?"
         query = replace(asked.query, relation="write", active=True)
@@ -235,7 +235,7 @@ _CHANGES = re.compile(
 _LEARNS_S = 60.0  # who sends within the first minute may have been there before
 
 
-def _say_first(asked: Asked) -> Answer | None:
+def say_first(asked: Asked) -> Answer | None:
     """When a device was first seen; that it is new only where the capture began well before."""
     sent = asked.view.sent_by(asked.device)
     if sent.empty:

@@ -13,6 +13,7 @@ from assistant.answers.descriptions import (
 from assistant.answers.replies import answer_answers, answer_loss
 from assistant.answers.sessions import answer_close
 from assistant.answers.states import short_state
+from assistant.answers.topics import find_topic
 from assistant.answers.units import answer_units
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -106,7 +107,9 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     """Whether another device is affected too, or which ones are."""
     if "answer" in asked.query.plain and (told := answer_units(asked)):
         return told
-    incident, view = asked.incident, asked.view
+    if asked.query.unit is not None and (told := answer_units(asked)):
+        return told
+    incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
     if len(mention.devices) > 1 and DEVICE not in asked.query.plain:
@@ -277,7 +280,8 @@ OF_ALL = re.compile(
     r"(?! (?:time|hour|day|moment|minute|point)\b)"
 )
 ENDED = re.compile(
-    r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt|terminad[oa]s?|resuelt[oa]s?)\b"
+    r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt"
+    r"|terminad[oa]s?|resuelt[oa]s?)\b"
 )
 GOING = re.compile(
     r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now"

@@ -7,7 +7,7 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
 from assistant.answers.descriptions import SHORTEST_S, describe_delay, describe_requests, name_times
 from assistant.answers.inventory import answer_devices, propose_devices
-from assistant.answers.partners import answer_talk, find_culprits
+from assistant.answers.partners import FLOODS, KINDS_OF, answer_talk, find_culprits
 from assistant.answers.past import answer_interval
 from assistant.answers.sessions import (
     LASTS,
@@ -20,6 +20,7 @@ from assistant.answers.sessions import (
     count_sessions,
 )
 from assistant.answers.since import answer_since
+from assistant.answers.topics import HOW_MANY
 from assistant.answers.units import count_units
 from assistant.answers.volumes import (
     PEAK,
@@ -32,12 +33,14 @@ from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
+from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
 
 TIMES = re.compile(
     r"how (often|many times)|regular\w*|periodic\w*|intermittent\w*|sporadic\w*|constant\w*|repeatedly|randomly"
     r"|wie oft|cuantas veces"
 )
+_MOST = 8
 _REQUESTS = (*OUTCOMES, "unseen", "told")
 
 
@@ -49,11 +52,19 @@ def asks_for_number(asked: Asked) -> bool:
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
+    of_attacks = asked.device or asked.query.relation == "attack"
+    if of_attacks and HOW_MANY.search(asked.query.plain) and (told := _attackers(asked)):
+        return told
+    hit = asked.device and measure == "packets" and _HITS.search(asked.query.plain)
+    if hit and (floods := find_incidents(asked, FLOODS)):
+        return Answer(floods[0].facts[0], floods[0].facts[1:])
     if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
         return told
     if PATIENCE.search(asked.query.plain) and (told := answer_patience(asked)):
         return told
     if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
+        return told
+    if DEVICE not in asked.query.plain and (told := _count_in_focus(asked)):
         return told
     scans = find_incidents(asked, ("recon",)) if asked.query.relation == "scan" else []
     if scans and measure == "":  # "how fast was the scan?"
@@ -104,6 +115,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     return answer_volume(asked)
 
 
+# "packets per second against plc-1?" counts what floods it.
+_HITS = re.compile(r"\b(?:against|hit(?:s|ting)?|at|gegen|contra) dev\b")
 _GAPS = re.compile(
     r"\b(?:how (?:long|much time)|pause|interval|gap)\b.*\bbetween\b"
     r".*\b(?:attempts?|tries|failures?|requests?|times|calls?)"
@@ -114,13 +127,56 @@ _GAPS = re.compile(
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
 
+# Values of facts that count what a question of that measure asks for.
+_COUNTED = {
+    "packets": ("pkts", "packets"), "bytes": ("sent_bytes", "both_bytes"), "left": ("sent_bytes",),
+    "requests": ("messages", "requests", "asked"), "sessions": ("connections",),
+}  # fmt: skip
+_HOW_MUCH = re.compile(
+    r"(?:and )?(?:by )?(?:how (?:much|bad(?:ly)?|strong(?:ly)?|slow|fast|often|many times)"
+    r"|wie (?:viel|stark|oft)|cuanto|cuantas veces)\W*$"
+)
+
+
+def _count_in_focus(asked: Asked) -> Answer | None:
+    """The number of what a talk is about: "how many packets?", "by how much?"; None where its facts hold
+    none of that measure."""
+    incident = asked.incident
+    if not asked.device or incident is None or not incident.facts:
+        return None
+    if _HOW_MUCH.match(asked.query.plain):
+        return Answer(incident.facts[0], incident.facts[1:])
+    names = _COUNTED.get(asked.query.measure, ())
+    holding = [one for one in incident.facts if any(name in one.values for name in names)]
+    if not holding:
+        return None
+    return Answer(holding[0], tuple(one for one in incident.facts if one is not holding[0]))
+
+
 def _machines(asked: Asked) -> Answer:
     """How many machines: that attack, that call outside, or that there are."""
     if asked.query.relation == "outside":
         return answer_talk(asked)
     if "unit" in asked.query.plain and (units := count_units(asked)):
         return units
+    if asked.query.relation in ("read", "ask", "write") and (told := _count_asked(asked)):
+        return told
     return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
+
+
+def _count_asked(asked: Asked) -> Answer | None:
+    """How many servers are asked, or written to; None where no request of the kind was read."""
+    rows = asked.requests
+    if kinds := KINDS_OF.get(asked.query.relation):
+        rows = rows[rows["kind"].isin(kinds)]
+    if asked.query.active and asked.device:
+        rows = rows[rows["client"] == asked.device]
+    if rows.empty:
+        return None
+    servers = rows["server"].astype("str").value_counts()
+    names = listed(map(asked.view.name_of, servers.index), _MOST)
+    line = say(f"count_{asked.query.relation}_from", n=len(servers), names=names, times=len(rows))
+    return Answer(line, tuple(describe_requests(rows, asked.view)))
 
 
 def _attackers(asked: Asked) -> Answer | None:
@@ -229,7 +285,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
         if _RATE.search(asked.query.plain) and len(part) > 1:
             per_s = part.groupby(part["ts"].floordiv(1)).size()
             rate: dict[str, Value] = {
-                "mean_per_s": len(part) / max(asked.view.span_s, 1.0),
+                "mean_per_s": len(part) / max(float(part["ts"].max() - part["ts"].min()), 1.0),
                 "peak": int(per_s.max()),
                 "at_time_s": float(per_s.idxmax()),
             }

@@ -74,7 +74,13 @@ _KEEPS = re.compile(
     r"|\bstill (?:work|serv|answer|runn|respond)\w*|\bstay\w* (?:up|alive|reachable)"
     r"|\b(?:cope[sd]?|coping|survive[sd]?|surviving|withst\w+)\b"
 )
-_SUFFERS = re.compile(r"\b(?:suffer\w*|hurt\w*|harm\w*|impaired|disturb\w*|leidet|sufre)\b")
+_SUFFERS = re.compile(
+    r"\b(?:suffer\w*|hurt\w*|harm\w*|impaired|disturb\w*|leid\w*|gelitten|litt\w*|sufr\w*)\b"
+)
+_OF_THE_ATTACK = re.compile(
+    r"^(?:and |so )?(?:is|was|are|were|does|did|has) (?:the |this |that |any )?(?:\w+ )?"
+    r"(?:flood|attack|scan|storm|sweep|guess)\w*\b"
+)
 # "does it still answer?" asks for now, and not for the time of an attack.
 _MEANWHILE = re.compile(
     r"\b(?:during|while|under|despite|meanwhile|through|then|keep|kept|survive\w*|cope\w*|withst\w+|pings?"
@@ -86,6 +92,8 @@ def answer_fares(asked: Asked) -> Answer | None:
     """Whether a device that is attacked still serves the others; None where that is not asked, or
     nothing attacks it."""
     keeps, suffers = _KEEPS.search(asked.query.plain), _SUFFERS.search(asked.query.plain)
+    if _OF_THE_ATTACK.match(asked.query.plain):
+        return None  # "is the flood on plc-1 still running?"
     if not asked.device or not asked.polar or not (keeps or suffers):
         return None
     hits = [
@@ -140,11 +148,11 @@ def answer_back(asked: Asked) -> Answer | None:
     if going:
         line = say(
             "back_not", asked.reply(False), n=len(going), all=len(incidents),
-            name=asked.view.name_of(going[0].device), end_time_s=asked.analysis.capture.end_s,
+            name=asked.view.name_of(going[0].device), end_time_s=asked.view.last_s,
         )  # fmt: skip
         return Answer(line, tuple(describe_incident(one, asked) for one in going), listing=True)
     last = max(incidents, key=find_end)
-    before_s = asked.analysis.capture.end_s - find_end(last)
+    before_s = asked.view.last_s - find_end(last)
     line = say(
         "back_all", all=len(incidents), end_time_s=find_end(last), before_s=max(before_s, 0.0),
         name=asked.view.name_of(last.device),

@@ -24,7 +24,8 @@ _OURS = re.compile(
     r"\b(?:ours|one of us|known|plant\.yaml|inventory|registered|documented|listed|expected|belong\w*|part of)\b"
 )
 _CODE = re.compile(
-    r"(?i)\b(?:[0o]x[0-9a-f]{1,8}|\d[0-9a-f]{2,7}h|[a-z]{1,3}-\d{2,5}|e[a-z]+(?:_[a-z]+)+|bad[a-z]{6,}|servfail|nxdomain|refused"
+    r"(?i)\b(?:[0o]x[0-9a-f]{1,8}|\d[0-9a-f]{2,7}h|[a-z]{1,3}-\d{2,5}|e[a-z]+(?:_[a-z]+)+|bad[a-z]{6,}"
+    r"|servfail|nxdomain|refused"
     r"|(?:exception|error|fault|rcode|code|status|cause of transmission|cause|cot|reason|fehler|fehlercode"
     r"|excepci[oó]n|c[oó]digo)"
     r"(?: code| number| no\.?)? ?(?:0x)?[0-9a-f]{1,4})\b"

@@ -20,7 +20,9 @@ _ELSEWHERE = (
     r"|quien|cuando|como|cuant\w+|por que|desde cuando"
 )
 _ASKS = rf"(?:(?:also|then|if so) )?(?:{_WHAT}|{_PREPOSITION}|{_VERB}|{_ELSEWHERE})\b"
-_ANY_VERB = "(?:is|are|was|were|does|do|did|has|have|can)"
+_ANY_VERB = (
+    "(?:is|are|was|were|does|do|did|has|have|can|ist|sind|war|hat|kann|esta|estan|es|fue|hay|puede)"
+)
 _JOINT = re.compile(
     rf"\?+\s*(?:(?:and|und|y) )?|,? (?:and|und|y|plus) (?={_ASKS})|, (?={_ASKS})|, (?:and|und|y) (?={_ANY_VERB} \w)",
     re.IGNORECASE,

@@ -13,7 +13,7 @@ from assistant.facts.requests import OUTCOMES, is_refused
 
 _MOST = 8
 _DNS = 53
-_FEW = 0.01  # of questions without an answer
+_FEW, _MUCH = 0.01, 0.2  # of questions without an answer, or of those for names that do not exist
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
@@ -36,11 +36,13 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     share = float(bad.mean())
     kind = "dns_works" if share < _FEW else "dns_partly" if share < 0.5 else "dns_fails"
     reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
-    unknown = int((rows["code"] == 3).sum())
-    line = say(
-        kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
-    )
-    return Answer(line, facts)
+    unknown = rows[rows["code"] == 3]
+    values: dict[str, Value] = {"name": asked.name, "asked": len(rows), "unknown": len(unknown)}
+    if kind == "dns_works" and len(unknown) >= _MUCH * len(rows):  # it answers that there is none
+        names = unknown["name"].dropna().astype("str").value_counts().index
+        spoken = listed((f"“{one}”" for one in names), 3)
+        return Answer(say("dns_no_such_name", **values, names=spoken), facts)
+    return Answer(say(kind, reply, **values, failed=int(bad.sum())), facts)
 
 
 def _tell_aspect(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
@@ -83,7 +85,8 @@ def _name_servers(asked: Asked, rows: pd.DataFrame) -> str:
 
 
 _SERVERS = re.compile(
-    r"^(?:and )?(?:which|what|who|welche\w*|que|cual\w*) (?:\w+ ){0,2}(?:name ?servers?|dns(?: servers?)?|resolvers?)\b"
+    r"^(?:and )?(?:which|what|who|welche\w*|que|cual\w*) (?:\w+ ){0,2}(?:name ?servers?|dns(?: servers?)?"
+    r"|resolvers?)\b"
     r"(?!.*\b(?:wrong|fail\w*|down|broken|matter|problem)\b)"
 )
 _NAMES = re.compile(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.descriptions import (
     describe_requests,
     describe_talks,
@@ -15,6 +15,7 @@ from assistant.answers.descriptions import (
 )
 from assistant.answers.sessions import answer_close
 from assistant.answers.topics import find_topic
+from assistant.answers.volumes import answer_left
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
@@ -23,6 +24,7 @@ from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
+from assistant.questions.queries import Query
 from traffic.labels import ATTACKS
 from traffic.plant import is_group
 
@@ -33,6 +35,7 @@ KINDS_OF = {
     "publish": ("publish",),
     "login": ("session",),
 }
+FLOODS = ("dos", "ddos", "mqtt_abuse")
 _UNDER_CONTROL = ("c2", "exfiltration")
 _BLAMED = {"scan": ("recon",), "attack": ATTACKS}
 _SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attack")
@@ -41,6 +44,10 @@ _SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attac
 def answer_who(asked: Asked) -> Answer:
     """Who does to the device what was asked for, or to whom the device does it."""
     relation = asked.query.relation
+    if _HOLDS.search(asked.query.plain) and (held := _find_holder(asked)):
+        return held
+    if asked.query.measure == "left" and not asked.second:
+        return answer_left(asked)
     if relation in ("talk", "ask", "outside") and _UNWANTED.search(asked.query.plain):
         return _blame(replace(asked, query=replace(asked.query, relation="attack")), ATTACKS)
     if relation in _BLAMED:
@@ -72,6 +79,25 @@ def answer_who(asked: Asked) -> Answer:
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
         return replace(said, facts=(*said.facts, *answer_talk(asked).facts))
     return said
+
+
+_HOLDS = re.compile(
+    r"\b(?:hold|held|occup|keep|kept|use|using|block|tak|took|has|have|got|belegt|blockiert|ocupa|tiene)\w*"
+    r" .*\b(?:sessions?|connections?|slots?|places?|verbindung\w*|sitzung\w*|sesion\w*|conexion\w*|dev)\b"
+)
+
+
+def _find_holder(asked: Asked) -> Answer | None:
+    """Who holds the connections of a server that has no room for more; None where none is known to."""
+    for one in worst_first(list(asked.analysis.incidents)):
+        held = [fact for fact in one.facts if kind_of(fact) == "held"]
+        if held and (not asked.device or one.touches(asked.device)):
+            known = held[0].values
+            line = say(
+                "holds", names=known["others"], server=known["server"], client=known["client"]
+            )
+            return Answer(line, (*held, *(fact for fact in one.facts if fact not in held)))
+    return None
 
 
 _UNWANTED = re.compile(
@@ -132,6 +158,11 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
         # "who is behind this?" is asked of faults too.
         incidents = [asked.incident]
     kind = asked.query.relation
+    pings = kind == "scan" and "ping" in asked.query.plain
+    if pings and not any(
+        kind_of(one.facts[0]) == "ping_sweep" for one in incidents if one.facts
+    ):  # who pings too much scans nothing
+        incidents, kind = find_incidents(asked, FLOODS), "attack"
     if not incidents:
         return deny(asked, f"nobody_{kind}")
     if asked.polar and asked.still:
@@ -236,9 +267,21 @@ def answer_talk(asked: Asked) -> Answer:
     return Answer(say("talk", asked.reply(True), **values), tuple(facts))
 
 
+def names_no_act(query: Query) -> bool:
+    """Whether a question asks who without saying who does what: "who was it?", "who else?"."""
+    told = (
+        query.protocol
+        or query.port is not None
+        or query.measure in ("refused", "failed", "talkers")
+    )
+    told = told or bool(_HOLDS.search(query.plain))
+    return query.relation == "talk" and not told and not _TALKS.search(query.plain)
+
+
 # "do the others get in?" is not answered by who talks.
 _TALKS = re.compile(
-    r"\b(?:talk|speak|spoke|communicat|exchang|connect|contact|send|sent|traffic|sprich|sprech|red|kommunizier|habl|comunic)\w*"
+    r"\b(?:talk|speak|spoke|communicat|exchang|connect|contact|send|sent|traffic|sprich|sprech|red|kommunizier"
+    r"|habl|comunic)\w*"
 )
 
 

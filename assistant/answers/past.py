@@ -12,7 +12,8 @@ from assistant.facts.fact import Fact, kind_of
 from assistant.facts.requests import is_refused
 
 WORKED = re.compile(
-    r"\b(?:work(?:ed|ing)?|function(?:ed)?|succe\w+|go through|went through|funktioniert|gingen?|funciono|funcionaba)\b"
+    r"\b(?:work(?:ed|ing)?|function(?:ed)?|succe\w+|go through|went through|funktioniert|gingen?|funciono"
+    r"|funcionaba)\b"
     r"|\b(?:did|has|was|were) (?:\w+ )?(?:answer(?:ed)?|connect(?:ed)?|ok|fine|accept(?:ed)?)\b"
 )
 _LEARNS_S = 60.0  # before it there is too little to say what was before
@@ -55,7 +56,8 @@ def answer_worked(asked: Asked) -> Answer | None:
 
 
 MET = re.compile(
-    r"\b(?:talk\w*|sp(?:eak|oke)\w*|contact\w*|connect\w*|call\w*|known?|seen|met|meet|exchang\w*|visit\w*|dealt|deal|gesprochen|hablad\w*)\b"
+    r"\b(?:talk\w*|sp(?:eak|oke)\w*|contact\w*|connect\w*|call\w*|known?|seen|met|meet|exchang\w*|visit\w*"
+    r"|dealt|deal|gesprochen|hablad\w*)\b"
 )
 
 

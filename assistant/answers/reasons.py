@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.attack import doubt_of
+from assistant.answers.changes import say_first
+from assistant.answers.condition import describe_incident
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
 from assistant.answers.sides import reply_by_side
@@ -150,9 +152,16 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
         )
         return Answer(line, (headline, *incident.facts[1:]), checks=checks, steps=True)
     over = incident is not None and is_over(incident, asked.analysis)
+    others = (
+        () if asked.device else tuple(describe_incident(one, asked) for one in asked.found.others)
+    )
     return Answer(
         say("checks_first", step=checks[0][0].lower() + checks[0][1:]),
-        (*((say_span(asked, incident, ""),) if over and incident else ()), headline),
+        (
+            *((say_span(asked, incident, ""),) if over and incident else ()),
+            headline,
+            *others[:_MOST],
+        ),
         checks=checks[1:],
         steps=True,
     )
@@ -163,8 +172,10 @@ _RESTART = re.compile(
     r"|(?:aus|ab)schalten|reinici\w*|apag\w*)\b"
 )
 _REMEDY = re.compile(
-    r"\b(?:chang(?:e|ed|ing)|fix(?:es|ed)?|corrects?|corrected|repair\w*|settings?|set|configur\w*|reconfigur\w*|adjust\w*"
-    r"|solves?|cures?|rem(?:edy|edies)|mend\w*|helps?|replac\w*|aender\w*|einstell\w*|beheb\w*|cambi\w*|ajust\w*|arregl\w*)\b"
+    r"\b(?:chang(?:e|ed|ing)|fix(?:es|ed)?|corrects?|corrected|repair\w*|settings?|set|configur\w*"
+    r"|reconfigur\w*|adjust\w*"
+    r"|solves?|cures?|rem(?:edy|edies)|mend\w*|helps?|replac\w*|aender\w*|einstell\w*|beheb\w*|cambi\w*"
+    r"|ajust\w*|arregl\w*)\b"
 )
 _RHYTHM = re.compile(
     r"\b(happens?|happen|occurs?|comes?|appears?|repeats?|passiert|ocurre)\b.*\bregular"
@@ -255,7 +266,7 @@ def answer_sensor(asked: Asked) -> Answer:
     return Answer(say("sensor_some", what=first.text, **first.values), missed[1:])
 
 
-_TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt)\w*")
+_TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt|loops?|schleife|bucle)\w*")
 _COPIES = re.compile(r"\bcopies\b")
 
 
@@ -277,12 +288,19 @@ def answer_documents(asked: Asked, kind: Kind) -> Answer:
     return Answer(line, citations=citations[:3], quotes=True)
 
 
+_NEW = re.compile(
+    r"\b(?:is|are|was|were) (?:it|that|this|they|dev) (?:\w+ )?new\b|\bneu\b|\bnuev[oa]\b"
+)
+
+
 def answer_before(asked: Asked) -> Answer:
     """This plant's own past first, then documents of past incidents."""
     if WORKED.search(asked.query.plain) and (told := answer_worked(asked)):
         return told
     if MET.search(asked.query.plain) and (met := answer_met(asked)):
         return met
+    if asked.device and _NEW.search(asked.query.plain) and (first := say_first(asked)):
+        return first
     incident, history = asked.incident, asked.history
     facts: list[Fact] = []
     if incident is not None and history is not None:

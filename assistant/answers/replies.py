@@ -119,7 +119,8 @@ def _compare_ways(asked: Asked) -> Answer | None:
 
 
 _THINGS = re.compile(
-    r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel|stecker|cable)\b"
+    r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel"
+    r"|stecker|cable)\b"
 )
 
 
@@ -247,10 +248,13 @@ _SOME_OF_IT = re.compile(
     r"\b(?:any|others?|some) (?:\w+ ){0,2}(?:answers?|requests?|reads?|registers?|quer\w+)\b"
     r"|\b(?:refuse|reject|deny) (?:everything|all)\b"
 )
+_EVERY = re.compile(r"\b(?:every|all|each|alle|jede\w*|tod[oa]s?|cada)\b")
+_FAIL = re.compile(r"\b(?:fail|refus|reject|den[iy]|turn)\w*")
 _BRIEF_S = 1.0  # within which a connection that was accepted is closed without a word
 _AFTER_S = 1.0  # the last packet before a silence is none after it
 _OFF = re.compile(
-    r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w|muert\w)\b"
+    r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w"
+    r"|muert\w)\b"
 )
 
 
@@ -304,7 +308,10 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
         return Answer(say("answers_partly", asked.is_well(2 * vain < len(rows)), **values), facts)
     kind = "answers_refuses" if refused else "answers_all"
     fails = asked.query.negative and bool(refused)  # "did it refuse?", not "is it down?"
-    return Answer(say(kind, asked.reply(True) if fails else asked.is_well(True), **values), facts)
+    reply = asked.reply(True) if fails else asked.is_well(True)
+    if refused and _EVERY.search(asked.query.plain):  # "does every request succeed?"
+        reply = asked.reply(bool(_FAIL.search(asked.query.plain)) and refused == len(rows))
+    return Answer(say(kind, reply, **values), facts)
 
 
 def _all_requests(asked: Asked) -> Answer:

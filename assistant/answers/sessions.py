@@ -7,10 +7,11 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.descriptions import describe_endings, name_times
-from assistant.facts.fact import Value, listed
+from assistant.facts.fact import Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES
 
 _MOST = 8
+_ENDS = ("idle_close", "limit", "keep_alive")  # incidents that tell who ends connections, and why
 _IDLE_S = 1.0  # of silence before the end
 _ALIKE_S = 0.1  # waits that differ by less are one time-out
 _VAIN = ("refused", "unanswered")
@@ -46,6 +47,9 @@ def answer_close(asked: Asked) -> Answer:
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
     idle_s = float(ended["idle_s"].quantile(0.5, interpolation="higher"))
     kind = "close_idle" if idle_s > _IDLE_S else "close"
+    known = asked.incident.facts if asked.incident else ()
+    if known and kind_of(known[0]) in _ENDS and asked.query.relation == "close":
+        return Answer(known[0], (*known[1:], *facts))
     # "does the server throw it out?" is answered by who does, not by "yes".
     reply = asked.reply(True) if _ANYBODY.search(asked.query.plain) else ""
     line = say(kind, reply, names=names, n=len(ended), idle_s=idle_s, **values)
@@ -134,7 +138,7 @@ def answer_lasting(asked: Asked) -> Answer | None:
     facts = (*(asked.incident.facts if asked.incident else ()), *describe_endings(rows, asked.view))
     if ended.empty and len(rows) and not again:
         start_s = float(rows["start_s"].min())
-        span_s = asked.analysis.capture.end_s - start_s
+        span_s = asked.view.last_s - start_s
         kind = "lasts_open_live" if asked.view.live else "lasts_open"
         line = say(kind, name=asked.name, n=len(rows), start_time_s=start_s, span_s=span_s)
         return Answer(line, facts)

@@ -14,6 +14,7 @@ from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, fi
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
+from traffic.capture import SAMPLE_S
 from traffic.files import Strict, read_yaml
 
 
@@ -76,6 +77,9 @@ def answer_sides(asked: Asked) -> Answer | None:
     incident, words = asked.incident, asked.question[:MAX_CHARS].lower()
     if incident is None or not incident.facts or asked.found.standing == "inconclusive":
         return None
+    two = incident.label == "packet_loss" and len(incident.peers) == 1
+    if two and _WHOSE.search(asked.query.plain) and (told := _choose_end(asked, incident)):
+        return told
     asks_else = asked.query.kind in _OF_OTHERS and not asked.query.guessed
     if not asked.either or asks_else or _HARM.search(words) or _NO_CHOICE.search(words):
         return None
@@ -127,6 +131,11 @@ def _choose_side(asked: Asked, incident: Incident, options: list[_Option]) -> An
 
 def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answer | None:
     """Which of several devices it lies at: "is it plc-1 or hmi-1?"."""
+    at = _find_end(asked, incident)
+    if at in offered and len(offered) > 1:
+        others = [one for one in offered if one != at]
+        names = {"side": asked.view.name_of(at), "others": asked.view.names_of(others)}
+        return _tell(asked, incident, "side_rather", **names)
     others = [one for one in offered if one != incident.device]
     alone = len(others) == len(offered) - 1 and incident.label != "ddos"
     on_way = set(_find_remedy(incident).lies) & {"network", "load", "shared"}
@@ -135,6 +144,59 @@ def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answ
     names = {"side": asked.view.name_of(incident.device), "others": asked.view.names_of(others)}
     open_ends = set(_find_remedy(incident).maybe) & {"client", "server"}
     return _tell(asked, incident, "side_likelier" if open_ends else "side_rather", **names)
+
+
+def _find_end(asked: Asked, incident: Incident) -> str:
+    """The device at the end that what was found lies at, client or server; "" where it may be both."""
+    lies, values = set(_find_remedy(incident).lies), incident.facts[0].values
+    ends = [end for end in ("client", "server") if end in lies]
+    named = values.get(ends[0]) if len(ends) == 1 else None
+    touched = (incident.device, *incident.peers, *incident.related)
+    return next((one for one in touched if asked.view.name_of(one) == named), "")
+
+
+_WHOSE = re.compile(
+    r"\b(?:whose|which|what|wessen|welche\w*|de quien|que|cual) (?:\w+ )?(?:ends?|sides?|cables?|plugs?|ports?|links?"
+    r"|wires?|kabel|seite|ende|lado|cable)\b"
+)
+_FEW_PKTS, _LOST_SHARE = 50, 0.01
+
+
+def _choose_end(asked: Asked, incident: Incident) -> Answer | None:
+    """At whose end packets of two are lost: that of the one which loses some with others too, or of the
+    one whose partner loses none with others; None where neither is so."""
+    one, other = incident.device, incident.peers[0]
+    pkts = {end: _count_with_others(asked, incident, end, {one, other}) for end in (one, other)}
+    for here, there in ((one, other), (other, one)):
+        sent, again = pkts[there]
+        mine, mine_again = pkts[here]
+        if sent < _FEW_PKTS or again >= _LOST_SHARE * sent:
+            continue
+        if mine >= _FEW_PKTS and mine_again < _LOST_SHARE * mine:
+            return None  # neither loses any with others
+        kind = (
+            "ends_one" if mine_again >= _LOST_SHARE * max(mine, 1) and mine_again else "ends_clear"
+        )
+        names = {"name": asked.view.name_of(here), "other": asked.view.name_of(there)}
+        line = say(
+            kind, **names, pkts=sent, own_share=mine_again / max(mine, 1), other_share=again / sent
+        )
+        return Answer(line, incident.facts, whole=True)
+    return None
+
+
+def _count_with_others(
+    asked: Asked, incident: Incident, end: str, pair: set[str]
+) -> tuple[int, int]:
+    """Packets that one exchanged with others while it went on, and how many were sent again."""
+    first, last = (at // SAMPLE_S for at in (incident.start_s, incident.end_s))
+    rows = asked.view.flows_of(end)
+    rows = rows[
+        ~rows["other"].isin(pair) & rows["slot"].between(first, last) & rows["proto"].eq("tcp")
+    ]
+    again = asked.view.evidence_of(end, ("retransmission",))
+    again = again[~again["other"].isin(pair) & again["slot"].between(first, last)]
+    return int((rows["src_pkts"] + rows["dst_pkts"]).sum()), int(again["count"].sum())
 
 
 def reply_by_side(asked: Asked, incident: Incident) -> Reply:

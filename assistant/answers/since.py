@@ -12,7 +12,7 @@ from assistant.answers.sessions import LASTS, answer_lasting
 from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, Value
 from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 
@@ -77,6 +77,8 @@ def _tell_otherwise(asked: Asked) -> Answer | None:
     plain = asked.query.plain
     if _RECORDED.search(plain):
         return Answer(say_recorded(asked), asked.sensor)
+    if asked.device and STILL_THERE.search(plain) and (told := _say_last(asked)):
+        return told
     if told := still_talks(asked):
         return told
     if LASTS.search(plain) and (told := answer_lasting(asked)):
@@ -142,11 +144,18 @@ def _say_last(asked: Asked) -> Answer | None:
     if sent.empty:
         return None
     last_s = float(sent["until_s"].max())
-    end_s = asked.analysis.capture.end_s
-    line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
+    end_s = asked.view.last_s
+    reply = asked.reply(end_s - last_s <= LATELY_S) if STILL_THERE.search(asked.query.plain) else ""
+    values: dict[str, Value] = {"last_time_s": last_s, "before_s": max(end_s - last_s, 0.0)}
+    line = say("last_seen", reply, name=asked.name, **values)
     return Answer(line, asked.known)
 
 
+STILL_THERE = re.compile(
+    r"\bstill (?:there|here|around|present|connected|on(?: the)?(?: \w+)? network|in (?:there|here|the \w+)"
+    r"|sending|talking)\b"
+    r"|\bnoch (?:da|hier|am netz)\b|\bsigue (?:ahi|aqui|conectad\w)\b"
+)
 _AWAY = ("device_silent", "flapping")
 _BACK = re.compile(r"\b(?:back|again|return\w*|recover\w*|wieder|zurueck|de vuelta)\b")
 _AFTER_S = 1.0  # the last packet before a silence is none after it
@@ -158,7 +167,7 @@ def _is_back(asked: Asked, incident: Incident) -> Answer | None:
     last_s = float(sent["until_s"].max()) if len(sent) else 0.0
     if incident.label not in _AWAY or last_s <= find_start(incident)[0] + _AFTER_S:
         return None
-    lately = asked.analysis.capture.end_s - last_s <= LATELY_S
+    lately = asked.view.last_s - last_s <= LATELY_S
     kind = "back_sends" if lately else "back_sent"
     line = say(kind, asked.is_well(lately), name=asked.name, last_time_s=last_s)
     return Answer(line, incident.facts)

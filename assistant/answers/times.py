@@ -9,14 +9,15 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
+from assistant.questions.entities import worst_first
 from assistant.questions.times import Span, read_span
 
 _MOST = 8
 # Asked of these, the time says which incidents are meant.
 _OF_INCIDENTS = frozenset(
-    ("", "wrong", "why", "incidents", "health", "attack", "security", "affected")
+    ("", "wrong", "why", "incidents", "health", "attack", "security", "affected", "reporting")
 )
-_LISTED = frozenset(("", "wrong", "why", "incidents"))
+_LISTED = frozenset(("", "wrong", "why", "incidents", "reporting"))
 # A clock time in these is none of the capture's.
 _TIMELESS = frozenset(("code", "manual", "before", "help", "feedback", "since"))
 
@@ -70,6 +71,9 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
         line = say("time_nothing", name=asked.name, n=len(known), **ends)
         facts = tuple(describe_incident(one, asked) for one in nearest)
         return Answer(line, facts, standing="inconclusive", listing=True)
+    if device and inside and asked.query.kind == "reporting":
+        worst = worst_first(inside)[0]
+        return Answer(worst.facts[0], worst.facts[1:]) if worst.facts else None
     if device or not inside or asked.query.kind not in _LISTED:
         return None
     facts = tuple(describe_incident(one, asked) for one in inside[:_MOST])

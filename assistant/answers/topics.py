@@ -9,7 +9,7 @@ from assistant.answers.asked import Answer, Asked, find_incidents, say_span
 from assistant.answers.past import MET
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.playbook import read_causes
+from assistant.diagnosis.playbook import find_asked, read_causes
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
 from assistant.facts.fact import kind_of
@@ -30,7 +30,7 @@ _RUNS = re.compile(r"\b(?:running|re-?boot\w*|re-?start\w*|reset|stopp?ed|halted
 # "how many messages did the intruder send?": what is known of what it did counts them.
 CULPRIT = "attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso"
 _CULPRIT = re.compile(rf"\b(?:{CULPRIT}|stranger)s?\b")
-_HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
+HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
 
 
 def answer_topic(asked: Asked) -> Answer | None:
@@ -53,7 +53,7 @@ def answer_topic(asked: Asked) -> Answer | None:
     two = asked.second and DEVICE in query.plain
     if query.kind == "count" and _CULPRIT.search(query.plain):
         attacks = find_incidents(asked, ATTACKS)
-        if attacks and not _HOW_MANY.search(query.plain):
+        if attacks and not HOW_MANY.search(query.plain):
             meant = next((one for one in attacks if one is asked.incident), attacks[0])
             return Answer(meant.facts[0], meant.facts[1:])
     incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None
@@ -62,6 +62,10 @@ def answer_topic(asked: Asked) -> Answer | None:
     if asked.polar and asked.still and is_over(incident, asked.analysis):
         return Answer(say_span(asked, incident, "no"), incident.facts)
     return Answer(incident.facts[0], incident.facts[1:])
+
+
+_OF_ONE = frozenset(("since", "affected", "why", "checks"))  # asked of one trouble
+_OF_PROTOCOL = {"dns": ("name_resolution",)}  # whose trouble has a label of its own
 
 
 def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
@@ -76,7 +80,17 @@ def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
         cause = causes.get(kind_of(one.facts[0]))
         if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
             return one
+    # "the problem with DNS": the one incident of the label that is named.
+    labels = (*find_asked(asked.query.plain), *_OF_PROTOCOL.get(asked.query.protocol, ()))
+    of_label = find_incidents(asked, labels) if asked.query.kind in _OF_ONE else []
+    spoken = [one for one in of_label if _speaks(one, asked.query.protocol)]
+    if len(spoken or of_label) == 1:
+        return (spoken or of_label)[0]
     return _find_alike(asked) if alike else None
+
+
+def _speaks(incident: Incident, protocol: str) -> bool:
+    return str(incident.facts[0].values.get("protocol", "")).lower() == protocol != ""
 
 
 def _find_alike(asked: Asked) -> Incident | None:

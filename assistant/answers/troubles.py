@@ -65,6 +65,8 @@ def answer_trouble(asked: Asked) -> Answer | None:
         found = [one for one in found if one.touches(device)]
     if not found and (topic := find_topic(asked, alike=False)) is not None:
         return Answer(begin(topic.facts[0], "unclear"), topic.facts[1:])
+    if not found and asked.query.measure == "left":
+        return None  # what went out is counted
     if not found:
         return _deny(asked, labels, device)
     if asked.still:

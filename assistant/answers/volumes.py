@@ -6,7 +6,8 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.descriptions import describe_talks
-from assistant.facts.fact import Value
+from assistant.facts.devices import name_service
+from assistant.facts.fact import Value, listed
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
@@ -24,6 +25,8 @@ PEAK = re.compile(
 def answer_talkers(asked: Asked) -> Answer:
     """Who moves the most bytes, the largest first; of one device, with whom."""
     view = asked.view
+    if _TO_ALL.search(asked.query.plain):
+        return _rank_broadcasts(asked)
     if asked.device in view.local and not asked.second:
         return _busiest_partners(asked)
     rows = pd.concat([view.flows_of(one) for one in sorted(view.local)], keys=sorted(view.local))
@@ -41,6 +44,34 @@ def answer_talkers(asked: Asked) -> Answer:
     line = say(
         "talkers", names=view.name_of(str(each.index[0])), both_bytes=int(each["both"].iloc[0]),
         all_bytes=int(asked.talks["both_bytes"].sum()), span_s=view.span_s,
+    )  # fmt: skip
+    return Answer(line, facts)
+
+
+_TO_ALL = re.compile(r"\b(?:broad|multi|rund)(?:cast|send)\w*|\brundruf\w*|\bdifusion\b")
+
+
+def _rank_broadcasts(asked: Asked) -> Answer:
+    """Who sends most to addresses of groups, and over what."""
+    rows = asked.talks
+    rows = rows[rows["dst"].map(is_group).astype(bool)]
+    if rows.empty:
+        return Answer(say("broadcasts_none"), asked.sensor)
+    services = [
+        name_service(str(proto), int(port))
+        for proto, port in zip(rows["proto"], rows["port"], strict=True)
+    ]
+    rows = rows.assign(service=services)
+    each = rows.groupby("src").agg(pkts=("pkts", "sum"), services=("service", "unique"))
+    each = each.sort_values("pkts", ascending=False, kind="stable")
+    facts = tuple(
+        say("broadcast_one", name=asked.view.name_of(str(one)), pkts=int(row["pkts"]),
+            services=listed(row["services"], 4))
+        for one, row in each.head(_MOST_TALKERS).iterrows()
+    )  # fmt: skip
+    line = say(
+        "broadcasts", names=asked.view.name_of(str(each.index[0])), n=int(each["pkts"].iloc[0]),
+        all=int(each["pkts"].sum()), span_s=asked.view.span_s,
     )  # fmt: skip
     return Answer(line, facts)
 

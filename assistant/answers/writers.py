@@ -77,7 +77,8 @@ _IS_ALLOWED = re.compile(
     r"(?:allowed|permitted|authori[sz]ed|planned|ordered|approved|legitimate|permission)\b"
 )
 _MAY = re.compile(
-    r"\b(allowed|permitted|authori[sz]ed|entitled|supposed|may|darf|duerfen|erlaubt|berechtigt|permitid\w|autorizad\w|puede)\b"
+    r"\b(allowed|permitted|authori[sz]ed|entitled|supposed|may|darf|duerfen|erlaubt|berechtigt|permitid\w"
+    r"|autorizad\w|puede)\b"
 )
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from assistant.answers.answer import ELLIPSIS, answer
+from assistant.answers.answer import ELLIPSIS, answer, is_elliptic
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
@@ -51,6 +51,12 @@ _PRONOUN = re.compile(
 )
 _EVERYTHING = re.compile(
     r"(?<!\bat )\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
+)
+_AND_THE = re.compile(
+    r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
+)  # "and the plcs?"
+_WHICH_OF_THEM = re.compile(
+    r"(?:and )?(?:(?:which|what) (?:ones?|of (?:them|those|these))|all of (?:them|those)|welche(?: davon)?|cuales)\W*$"
 )
 _ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
 _MORE = re.compile(
@@ -180,15 +186,20 @@ class Conversation:
     def _answer(self, question: str) -> Reply:
         names = list_names(self.analysis) if self.analysis else []
         query = read_query(question, names)
-        if self._kind not in _ONCE and is_name_alone(query.plain):
-            query = replace(query, kind=self._kind)  # "and plc-2?"
+        mention = read_devices(question, self.analysis) if self.analysis else Mention()
+        again = (
+            is_name_alone(query.plain)
+            or bool(self.focus and _WHICH_OF_THEM.match(query.plain))
+            or bool(mention.devices and _AND_THE.match(question.lower()))
+        )
+        if self._kind not in _ONCE and again:
+            query = replace(query, kind=self._kind)  # "and plc-2?", "which ones?"
         if not question or query.kind == "help":
             return Reply(HELP, refused=True)
         if self.analysis is None:
             return self._from_documents(question, query)
         if _MORE.match(query.plain) and self.focus is not None:
             return Reply(self.focus.long, self.focus)
-        mention = read_devices(question, self.analysis)
         if query.kind == "feedback":
             return self._feedback(question, mention)
         analysis, device = self.analysis, self._device_meant(query, mention)
@@ -201,7 +212,8 @@ class Conversation:
         named = (*mention.devices, *mention.peers)
         if query.kind == "affected" and now is not None and any(map(now.touches, named)):
             analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
-        diagnosis = answer(question, analysis, self.index, device, self.history, query)
+        focus = None if named else now
+        diagnosis = answer(question, analysis, self.index, device, self.history, query, focus)
         self._kind = query.kind or self._kind
         diagnosis = self._write(diagnosis)
         self._missing = mention.missing[0] if mention.missing else self._missing
@@ -227,12 +239,15 @@ class Conversation:
             return None  # "what can we do about the flood?" means the flood's device
         if mention.devices or mention.peers or mention.missing:
             return None
+        if query.kind == "checks" and self.focus and not self._incident():
+            return None  # nothing is wrong with what was talked about last
         if self._missing and query.kind not in _OF_ALL:
             return self._missing
         if self.focus is None and not self._is_known(self._before):
             return None
         described = DEVICE in query.plain and not mention.kind  # "is that machine ours?"
         described = described or bool(ELLIPSIS.match(query.plain))
+        described = described or (query.kind in _OF_ALL and is_elliptic(query))
         if query.kind in _OF_ALL and not described and not _PRONOUN.search(query.plain):
             return None
         device = self.focus.device if self.focus else self._before

@@ -98,7 +98,9 @@ class Investigation:
         return (*self.context, *apart, *condition, *self.quotes)
 
 
-def investigate(question: str, analysis: Analysis, device: str | None = None) -> Investigation:
+def investigate(
+    question: str, analysis: Analysis, device: str | None = None, focus: Incident | None = None
+) -> Investigation:
     """Gather what the capture says to a question.
 
     Args:
@@ -106,8 +108,9 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
         analysis: the capture with its verdicts and incidents.
         device: address or name that the question is about, where that is known already; it wins
             over the words.
+        focus: the incident that a talk is about, which is meant where the words name no other.
     """
-    found = _add_records(_investigate(question, analysis, device), analysis)
+    found = _add_records(_investigate(question, analysis, device, focus), analysis)
     # Whatever is said, what the sensor could not see is said beside it, where it may matter.
     view, capture = analysis.view, analysis.capture
     named = found.device if found.mention.devices else ""
@@ -153,14 +156,16 @@ def _add_records(found: Investigation, analysis: Analysis) -> Investigation:
     )
 
 
-def _investigate(question: str, analysis: Analysis, device: str | None) -> Investigation:
+def _investigate(
+    question: str, analysis: Analysis, device: str | None, focus: Incident | None
+) -> Investigation:
     mention = read_devices(device if device is not None else question, analysis)
     named = mention.devices or mention.peers
     if device is not None and not (named or mention.missing):
         mention = Mention(missing=(device,))
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
-    incidents = choose_incidents(question, mention, analysis)
+    incidents = choose_incidents(question, mention, analysis, focus)
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
     if named and list_addresses(analysis):
@@ -191,11 +196,13 @@ def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
 _MANY_PEERS, _FEW_PEERS = 10, 2
 
 
-def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> list[Incident]:
+def choose_incidents(
+    question: str, mention: Mention, analysis: Analysis, focus: Incident | None = None
+) -> list[Incident]:
     """Incidents that a question means, the likeliest first.
 
     Those of the device it names, then those that touch it; all, where it names none. Among them
-    those of the symptom it speaks of come first, then the worst.
+    those of the symptom it speaks of come first, then that in focus, then the worst.
     """
     spoken, fitting = find_asked(question.lower()), find_symptoms(question)
     ordered = worst_first(list(analysis.incidents))
@@ -232,6 +239,8 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     # "how strong was the flood at broker-1?", "why can edge-1 not resolve names?": what else is wrong
     # there explains neither.
     found.sort(key=unfit)
+    if found and focus is not None:
+        found.sort(key=lambda one: (unfit(one), one.id != focus.id))
     tied = [one for one in found if unfit(one) == unfit(found[0])]
     return [*_put_meant_first(question, tied, analysis), *found[len(tied) :]]
 

@@ -343,6 +343,12 @@ class TrafficView:
         """Evidence rows of some kinds, of all devices."""
         return self.evidence[self.evidence["kind"].isin(kinds)]
 
+    @cached_property
+    def last_s(self) -> float:
+        """When the last packet of a flow was seen, else the end of the last slot; seconds since the epoch."""
+        last_s = float(self.flow_slots["until_s"].max()) if len(self.flow_slots) else self.end_s
+        return min(last_s, self.end_s)
+
     def count_resent(self, device: str = "") -> tuple[int, int]:
         """Packets of a device, or of all, and how many of them were sent again."""
         rows, resent = self.flow_slots, self.evidence_of_kind("retransmission")

@@ -4,7 +4,7 @@ import ipaddress
 import re
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
@@ -92,8 +92,8 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     guessed from what devices serve and ask.
     """
     text = question[:MAX_CHARS]
-    addresses = _addresses(text)
     known = set(list_addresses(analysis))
+    addresses = [*_addresses(text), *_by_last_number(text, known)]
     peers = _talked_with(analysis) - known
     machine_of, named = analysis.view.machine_of, _named(text, analysis)
     given = [*(machine_of(one) for one in addresses if one in known), *named]
@@ -221,6 +221,18 @@ def _addresses(text: str) -> list[str]:
         except ValueError:
             continue
     return list(dict.fromkeys(found))
+
+
+_LAST_NUMBER = re.compile(r"(?<![\w.])\.(\d{1,3})(?![\w.]*\d)")
+
+
+def _by_last_number(text: str, known: Collection[str]) -> list[str]:
+    """Addresses that are named by their last number, ".104", where one alone ends so."""
+    found = []
+    for number in _LAST_NUMBER.findall(text):
+        ends = [one for one in known if one.endswith(f".{number}")]
+        found += ends if len(ends) == 1 else []
+    return found
 
 
 def _talked_with(analysis: Analysis) -> set[str]:

@@ -25,7 +25,8 @@ _UNTIL = re.compile(rf"\b(?:before|until|till|by|vor|bis|antes de|hasta) {_ONE}"
 _AT = re.compile(_ONE)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SPAN = (
-    r"(?P<n>\d{1,3}|an?|one|two|three|five|ten|twenty|thirty|half an|einer|fuenf|zehn|cinco|diez|few)? ?"
+    r"(?P<n>\d{1,3}(?:\.\d)?|an?|one|two|three|five|ten|twenty|thirty|half an|einer|fuenf|zehn|cinco|diez|few)?"
+    r"(?P<half> and a half)? ?"
     r"(?P<unit>second|sekunde|segundo|minute|minuto|min|hour|stunde|hora|h\b)\w*"
 )
 _LAST = re.compile(rf"\b(?:last|past|letzten?|vergangenen?|ultim[oa]s?) {_SPAN}")
@@ -93,7 +94,8 @@ def read_span(question: str, start_s: float, end_s: float, zone: str = "") -> Sp
 def _length_s(found: re.Match[str]) -> float:
     count = (found["n"] or "").strip()
     unit = _UNITS[found["unit"][0]]
-    return unit * (float(count) if count.isdigit() else _NUMBERS[count])
+    number = float(count) if count[:1].isdigit() else _NUMBERS[count]
+    return unit * (number + (0.5 if found["half"] else 0.0))
 
 
 def _width_s(found: re.Match[str], name: str) -> float:
