@@ -23,6 +23,7 @@ from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.languages import writes_nouns_large
 from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
+from knowledge_base.named import Devices, find_named, read_devices, read_within
 from knowledge_base.reading import Reader
 from knowledge_base.relevance import (
     BOUND,
@@ -175,6 +176,7 @@ class Candidates:
         dense: rows of the ``DEPTH`` nearest by cosine, nearest first.
         lexical: rows of the ``DEPTH`` first by BM25, best first.
         counted: BM25 of every chunk, (n_chunks,).
+        inside: which chunks speak of the device that the question names, (n_chunks,), bool.
     """
 
     asked: Asked
@@ -182,6 +184,7 @@ class Candidates:
     dense: list[int]
     lexical: list[int]
     counted: np.ndarray
+    inside: np.ndarray
 
 
 def find_candidates(index: Reader, question: str, kind: Kind | None = None) -> Candidates | None:
@@ -194,11 +197,20 @@ def find_candidates(index: Reader, question: str, kind: Kind | None = None) -> C
     asked = read_asked(read, words, axes, writes_nouns_large(question))
     if asked is None:
         return None
+    named = find_named(asked, words, _devices(index, words))
+    asked = read_within(asked, named, words)
     near = index.nearest(read.vector, DEPTH, kind)
     dense = [words.rows[one] for one in near if one in words.rows]
     counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
+    import os
+
+    if named.by_model or (os.environ.get("HARD") and named.words.any()):
+        dense = [row for row in dense if named.inside[row]]
+        counted = np.where(named.inside, counted, 0.0)
     lexical = _rank_by_words(words, counted, kind)
-    return Candidates(asked, read.vector, dense, lexical, counted) if dense or lexical else None
+    if not dense and not lexical:
+        return None
+    return Candidates(asked, read.vector, dense, lexical, counted, named.inside)
 
 
 def order_candidates(index: Reader, found: Candidates) -> Ranking:
@@ -220,7 +232,13 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
     of_passages = np.array([meant, matched, found.counted[rows] / most, headed]).T.reshape(-1, 4)
     titles = [head_terms(one.document, "") for one in chunks]
-    first = first_by_order(of_passages)
+    first = first_by_order(
+        of_passages
+        - np.array([0, 0, 0, 1])
+        * float(__import__("os").environ.get("LAM", "0"))
+        / 1.07
+        * (~found.inside[rows])[:, None]
+    )
     beside = [at for at, one in enumerate(chunks) if one.document == chunks[first].document]
     opened = left_open(asked, near, first, beside, words.terms[rows[first]], titles[first])
     nearer = (np.array(meaning) > meaning[first]).sum()
@@ -231,6 +249,14 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     explained = [
         explains_code(asked, one.text, title) for one, title in zip(chunks, titles, strict=True)
     ]
+    shares, explained = (
+        [value if found.inside[row] else 0.0 for row, value in zip(rows, some, strict=True)]
+        for some in (shares, explained)
+    )
+    import os
+
+    lam = float(os.environ.get("LAM", "0"))
+    seen[:, 3] -= lam * (~found.inside[rows]) / 1.07
     likely = relevance(seen, shares, explained, asked.is_of_missing)
     scores = dict(zip(rows, map(float, likely), strict=True))
     cosines = dict(zip(rows, meaning, strict=True))
@@ -294,6 +320,14 @@ def _words(index: Reader) -> Vocabulary:
     if "words" not in index.memo:
         index.memo["words"] = index.store.words(index.chunks())
     return index.memo["words"]
+
+
+def _devices(index: Reader, words: Vocabulary) -> Devices:
+    """The devices that this version of the index knows."""
+    if "devices" not in index.memo:
+        sources = index.sources()
+        index.memo["devices"] = read_devices(words, [sources[c.id].about for c in words.chunks])
+    return index.memo["devices"]
 
 
 def _rank_by_words(words: Vocabulary, scores: np.ndarray, kind: Kind | None) -> list[int]:

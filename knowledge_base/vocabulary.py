@@ -7,7 +7,7 @@ names the same code, or is one typing error away.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -71,6 +71,14 @@ class Vocabulary:
     def unknown(self) -> float:
         """Rarity of a word that no chunk holds: as telling as a word of one."""
         return float(np.log1p(len(self.chunks)))
+
+    def which_hold(self, terms: Iterable[str]) -> np.ndarray:
+        """Which chunks hold one of some terms, (n_chunks,), bool."""
+        ends, holding = self.bm25.scores["indptr"], self.bm25.scores["indices"]
+        held = np.zeros(len(self.chunks), dtype=bool)
+        for at in (self.bm25.vocab_dict[term] for term in terms if term in self.rarity):
+            held[holding[ends[at] : ends[at + 1]]] = True
+        return held
 
 
 def make_terms(text: str) -> list[str]:
