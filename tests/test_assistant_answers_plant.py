@@ -198,3 +198,57 @@ def test_a_plant_that_names_its_writers_leaves_none_unjudged(tmp_path):
     plant = replace(PLANT, devices=(named, *PLANT.devices[1:]))
     capture = read(tmp_path, _writes([150.0 + 2 * n for n in range(30)]))
     assert newcomer_facts(TrafficView(capture, make_samples(capture, plant), plant)) == []
+
+
+def test_what_a_machine_did_before_is_told_from_this_capture(tmp_path):
+    """The guest is not seen before it guesses; the sensors are."""
+    analysis = _analyse(tmp_path, *_guesses(False))
+    before = answer("what did 192.168.1.99 do before that?", analysis).cause
+    assert before.startswith("Nothing of 192.168.1.99 was seen before ")
+    assert "100 s that were recorded" in before
+    told = answer("what did sensor-1 do before that?", analysis)
+    assert told.kind != "before" or "documents" not in told.cause
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("may I unplug 192.168.1.99?", "For it speaks that nothing here knows 192.168.1.99"),
+        ("can we switch off sensor-1?", "Cannot tell: whether sensor-1"),
+        ("darf ich sensor-2 abschalten?", "Cannot tell: whether sensor-2"),
+    ],
+)
+def test_whether_a_machine_may_go_says_what_would_stop(tmp_path, question, begins):
+    said = answer(question, _analyse(tmp_path, *_guesses(False)))
+    assert said.cause.startswith(begins)
+    assert "UDP port 4000" in said.cause or "MQTT" in said.cause
+    assert said.removed == 0
+
+
+def test_a_pause_between_answers_is_measured(tmp_path):
+    """A write every two seconds, and none for a minute from 162 s on."""
+    times_s = [*(130.0 + 2 * n for n in range(17)), *(222.0 + 2 * n for n in range(20))]
+    analysis = _analyse(tmp_path, *_writes(times_s))
+    said = answer("how long did 192.168.1.99 get no answer from sensor-1?", analysis).cause
+    assert said.startswith("192.168.1.99 got nothing from sensor-1 (192.168.1.40) for 60 s")
+    steady = _analyse(tmp_path, *_writes([130.0 + 2 * n for n in range(84)]))
+    said = answer("how long did 192.168.1.99 get no answer from sensor-1?", steady).cause
+    assert said.startswith("No such gap was read: the longest time")
+
+
+def test_who_sends_to_all_is_counted(tmp_path):
+    loud = [
+        (50.0 + n, ethernet(udp_packet(b"here", src=SENSORS[2], dst="239.255.255.250", sport=1900, dport=1900)))
+        for n in range(30)
+    ]  # fmt: skip
+    said = answer("who makes all the broadcast noise?", _analyse(tmp_path, *loud)).cause
+    assert said.startswith(f"sensor-3 ({SENSORS[2]}) sends most packets to broadcast and multicast")
+    assert "30 of 30 packets" in said
+    assert "No packet to a broadcast" in answer("who multicasts here?", _analyse(tmp_path)).cause
+
+
+def test_what_a_value_means_is_not_guessed(tmp_path):
+    for question in ("is the valve open?", "what was the value of register 7?"):
+        said = answer(question, _analyse(tmp_path, *_writes([130.0 + 2 * n for n in range(30)])))
+        assert said.cause.startswith("Cannot tell: what a value means"), question
+        assert said.standing == "inconclusive"

@@ -64,10 +64,12 @@ class Remark:
     Attributes:
         text: a sentence without its full stop.
         share: how much of the frames it is; NaN where that is not its measure.
+        mended: whether what was seen is right all the same, as without copies that were left out.
     """
 
     text: str
     share: float = np.nan
+    mended: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Quality:
         whole, frames = self.whole, max(float(self.whole["frames"]), 1.0)
         cut = np.nan if whole["blind_frames"] else whole["cut_frames"] / frames
         found = (
-            Remark(_say_copies(whole), whole["copies"] / frames),
+            Remark(_say_copies(whole), whole["copies"] / frames, mended=True),
             Remark(_say_one_way(self)),
             Remark(_say_cut(whole), cut),
             Remark(_say_unread(self)),

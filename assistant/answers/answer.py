@@ -25,6 +25,7 @@ from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_dns
 from assistant.answers.partners import answer_who, find_culprits, find_targets, names_no_act
 from assistant.answers.reasons import (
+    TWICE,
     answer_against,
     answer_before,
     answer_certainty,
@@ -46,6 +47,7 @@ from assistant.answers.taking_off import answer_taking_off
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.troubles import answer_trouble
+from assistant.answers.volumes import TO_ALL, answer_talkers
 from assistant.answers.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -72,9 +74,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "count": answer_count,
     "answers": answer_answers,
     "dns": answer_dns,
-    "loss": lambda asked, headline: (
-        answer_changed(asked) if asks_for_trend(asked) else answer_loss(asked, headline)
-    ),
+    "loss": lambda asked, headline: _answer_loss(asked, headline),
     "affected": answer_affected,
     "devices": lambda asked, _: _answer_devices(asked),
     "responsible": lambda asked, _: answer_responsible(asked),
@@ -124,6 +124,15 @@ _ARE_OURS = re.compile(  # of those that something comes from
     r"\b(?:are|is|were|was) (?:any |some |one |all )?(?:of )?(?:them|these|those|they) (?:ours|our own|from us"
     r"|known)\b"
 )
+
+
+def _answer_loss(asked: Asked, headline: Fact) -> Answer:
+    if asks_for_trend(asked):
+        return answer_changed(asked)
+    copies = TWICE.search(asked.query.plain) and asked.analysis.capture.quality.whole["copies"]
+    return answer_sensor(asked) if copies else answer_loss(asked, headline)
+
+
 # What a device is, and not what ails it.
 _IDENTIFIES = re.compile(
     r"\b(?:what|who|was|wer|que|quien|cual)(?:.s| is| are| was| ist| es| kind| sort| type| make| model)\b"
@@ -140,7 +149,8 @@ def _answer_devices(asked: Asked) -> Answer:
         return answer_hostile(asked)
     if asked.incident and _WHO_IS.match(asked.query.plain) and DEVICE not in asked.query.plain:
         return _answer_concerned(asked, asked.incident)
-    incident = asked.incident if asked.device and not (asked.query.state or asked.alike) else None
+    apart = asked.query.state or asked.query.aspect or asked.alike
+    incident = asked.incident if asked.device and not apart else None
     if incident and incident.facts and not _IDENTIFIES.search(asked.query.plain):
         return Answer(incident.facts[0], incident.facts[1:])
     return answer_devices(asked)
@@ -152,6 +162,8 @@ _FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
 def _answer_who(asked: Asked, headline: Fact) -> Answer:
     if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
         return answer_answers(asked, headline)
+    if TO_ALL.search(asked.query.plain):
+        return answer_talkers(asked)
     if asked.polar and (still := still_talks(asked)):
         return still
     incident = asked.incident
@@ -354,7 +366,14 @@ def _answer_one(
         said = trouble
     elif query.kind == "checks":
         said = answer_checks(asked, headline, whole.checks)
-    elif query.guessed and query.kind in _INVENTORIES and asked.device and asked.known:
+    elif (
+        query.guessed
+        and query.kind in _INVENTORIES
+        and not query.aspect
+        and asked.device
+        and asked.incident
+        and asked.known
+    ):
         said = Answer(asked.known[0], asked.known[1:])  # what ails it answers more than a list
     elif query.kind in _SHORT and not (query.guessed and query.kind == "code"):  # it names none
         said = _SHORT[query.kind](asked, headline)

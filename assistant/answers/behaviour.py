@@ -11,6 +11,7 @@ from assistant.answers.partners import KINDS_OF, answer_talk, answer_who, deny, 
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, kind_of, listed
 from assistant.questions.entities import worst_first
+from assistant.questions.plain import MAX_CHARS
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8
@@ -76,7 +77,10 @@ _PROCESS = re.compile(
 
 def answer_process(asked: Asked) -> Answer | None:
     """That what a value means in the process is not read; None where that is not asked."""
-    if not _PROCESS.search(asked.query.plain) or not asked.view.records.sensors.empty:
+    if (
+        not _PROCESS.search(asked.question[:MAX_CHARS].lower())
+        or not asked.view.records.sensors.empty
+    ):
         return None
     return Answer(say("process_unread", "unclear"), asked.known, standing="inconclusive")
 

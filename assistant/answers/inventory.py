@@ -9,8 +9,8 @@ from assistant.answers.condition import find_blamed, judge_all
 from assistant.answers.documents import find_quotations
 from assistant.answers.partners import ask_by_arp
 from assistant.diagnosis.health import judge_health, name_health
-from assistant.diagnosis.playbook import read_causes, read_playbook
-from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.diagnosis.playbook import find_cause, read_playbook
+from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.moves import move_facts
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import DEVICE
@@ -317,7 +317,7 @@ def _say_meaning(asked: Asked, code: str) -> tuple[Fact, ...]:
     for one in asked.analysis.incidents:
         for fact in one.facts[:1]:
             told = str(fact.values.get("code", fact.values.get("codes", "")))
-            if code in told and (cause := read_causes().get(kind_of(fact))):
+            if code in told and (cause := find_cause((fact,))):
                 return (say("as_it_is", text=cause.meaning),)
     return ()
 

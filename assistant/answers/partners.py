@@ -274,7 +274,7 @@ def names_no_act(query: Query) -> bool:
         or query.port is not None
         or query.measure in ("refused", "failed", "talkers")
     )
-    told = told or bool(_HOLDS.search(query.plain))
+    told = told or bool(query.aspect or _HOLDS.search(query.plain))
     return query.relation == "talk" and not told and not _TALKS.search(query.plain)
 
 

@@ -141,7 +141,7 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
         kind = "restart_none" if restarts else "checks_none"
         return Answer(say(kind, name=asked.name), (headline,))
     if incident is not None and incident.facts and (restarts or _REMEDY.search(plain)):
-        known = find_remedy(incident.label, kind_of(incident.facts[0]))
+        known = find_remedy(incident.label, incident.facts)
         text = known.restart if restarts else known.remedy
         reply = "" if restarts else reply_by_side(asked, incident)
         text = text[0].lower() + text[1:] if reply else text
@@ -189,8 +189,7 @@ def answer_place(asked: Asked, headline: Fact) -> Answer:
         return Answer(
             say("place_unknown", "unclear", name=asked.name), (headline, *asked.found.facts)
         )
-    kind = kind_of(incident.facts[0]) if incident.facts else ""
-    reply, place = reply_by_side(asked, incident), find_place(incident.label, kind)
+    reply, place = reply_by_side(asked, incident), find_place(incident.label, incident.facts)
     place = place[0].lower() + place[1:] if reply else place
     line = say("place", reply, place=place, names=asked.name_ends(incident))
     return Answer(line, (headline, *incident.facts[1:]), whole=True)
@@ -258,7 +257,7 @@ def answer_sensor(asked: Asked) -> Answer:
     missed = (*notices, *sensor_facts(asked.view.quality))
     if not missed:
         return Answer(say("sensor_none", asked.reply(True)))
-    if _TWICE.search(asked.query.plain):
+    if TWICE.search(asked.query.plain):
         missed = tuple(sorted(missed, key=lambda one: not _COPIES.search(one.text)))
         if _COPIES.search(missed[0].text):
             return Answer(begin(missed[0], asked.reply(False)), missed[1:])
@@ -266,7 +265,7 @@ def answer_sensor(asked: Asked) -> Answer:
     return Answer(say("sensor_some", what=first.text, **first.values), missed[1:])
 
 
-_TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt|loops?|schleife|bucle)\w*")
+TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt|loops?|schleife|bucle)\w*")
 _COPIES = re.compile(r"\bcopies\b")
 
 

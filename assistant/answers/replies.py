@@ -248,7 +248,7 @@ _SOME_OF_IT = re.compile(
     r"\b(?:any|others?|some) (?:\w+ ){0,2}(?:answers?|requests?|reads?|registers?|quer\w+)\b"
     r"|\b(?:refuse|reject|deny) (?:everything|all)\b"
 )
-_EVERY = re.compile(r"\b(?:every|all|each|alle|jede\w*|tod[oa]s?|cada)\b")
+_EACH_ONE = re.compile(r"\b(?:every|all|each|alle|jede\w*|tod[oa]s?|cada)\b")
 _FAIL = re.compile(r"\b(?:fail|refus|reject|den[iy]|turn)\w*")
 _BRIEF_S = 1.0  # within which a connection that was accepted is closed without a word
 _AFTER_S = 1.0  # the last packet before a silence is none after it
@@ -309,7 +309,7 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     kind = "answers_refuses" if refused else "answers_all"
     fails = asked.query.negative and bool(refused)  # "did it refuse?", not "is it down?"
     reply = asked.reply(True) if fails else asked.is_well(True)
-    if refused and _EVERY.search(asked.query.plain):  # "does every request succeed?"
+    if refused and _EACH_ONE.search(asked.query.plain):  # "does every request succeed?"
         reply = asked.reply(bool(_FAIL.search(asked.query.plain)) and refused == len(rows))
     return Answer(say(kind, reply, **values), facts)
 

@@ -11,7 +11,7 @@ from assistant.facts.fact import Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES
 
 _MOST = 8
-_ENDS = ("idle_close", "limit", "keep_alive")  # incidents that tell who ends connections, and why
+_ENDS = ("idle_close", "limit")  # incidents that tell who ends connections, and why
 _IDLE_S = 1.0  # of silence before the end
 _ALIKE_S = 0.1  # waits that differ by less are one time-out
 _VAIN = ("refused", "unanswered")

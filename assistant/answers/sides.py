@@ -11,7 +11,6 @@ from pydantic import RootModel
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
-from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.capture import SAMPLE_S
@@ -135,7 +134,8 @@ def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answ
     if at in offered and len(offered) > 1:
         others = [one for one in offered if one != at]
         names = {"side": asked.view.name_of(at), "others": asked.view.names_of(others)}
-        return _tell(asked, incident, "side_rather", **names)
+        open_end = set(_find_remedy(incident).maybe) & {"client", "server"}
+        return _tell(asked, incident, "side_likelier" if open_end else "side_rather", **names)
     others = [one for one in offered if one != incident.device]
     alone = len(others) == len(offered) - 1 and incident.label != "ddos"
     on_way = set(_find_remedy(incident).lies) & {"network", "load", "shared"}
@@ -220,7 +220,7 @@ _OF_DEVICE = ("machine", "program")  # what a device is, beside the way to it
 
 
 def _find_remedy(incident: Incident) -> Playbook | CausePlaybook:
-    return find_remedy(incident.label, kind_of(incident.facts[0]))
+    return find_remedy(incident.label, incident.facts)
 
 
 def _name(asked: Asked, options: list[_Option], by: tuple[str, ...]) -> str:
@@ -234,7 +234,7 @@ def _name(asked: Asked, options: list[_Option], by: tuple[str, ...]) -> str:
 
 
 def _tell(asked: Asked, incident: Incident, kind: str, **names: str) -> Answer:
-    place = find_place(incident.label, kind_of(incident.facts[0]))
+    place = find_place(incident.label, incident.facts)
     reply: Reply = "unclear" if kind == "side_open" else ""
     line = say(kind, reply, place=place, names=asked.name_ends(incident), **names)
     return Answer(line, incident.facts, whole=True)

@@ -9,10 +9,9 @@ from assistant.answers.asked import Answer, Asked, find_incidents, say_span
 from assistant.answers.past import MET
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.playbook import find_asked, read_causes
+from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
-from assistant.facts.fact import kind_of
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
@@ -71,13 +70,12 @@ _OF_PROTOCOL = {"dns": ("name_resolution",)}  # whose trouble has a label of its
 def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
     """The worst incident of a cause that the question names in words of that cause's own; else, where
     likeness is enough, the one whose meaning is near enough to them."""
-    causes = read_causes()
     for one in worst_first(list(asked.analysis.incidents)):
         # "the master" names a kind of device, and not surely the one that is meant.
         named = asked.device if DEVICE in asked.query.plain else ""
         if not one.facts or (named and not one.touches(named)):
             continue
-        cause = causes.get(kind_of(one.facts[0]))
+        cause = find_cause(one.facts)
         if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
             return one
     # "the problem with DNS": the one incident of the label that is named.

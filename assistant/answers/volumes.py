@@ -25,7 +25,7 @@ PEAK = re.compile(
 def answer_talkers(asked: Asked) -> Answer:
     """Who moves the most bytes, the largest first; of one device, with whom."""
     view = asked.view
-    if _TO_ALL.search(asked.query.plain):
+    if TO_ALL.search(asked.query.plain):
         return _rank_broadcasts(asked)
     if asked.device in view.local and not asked.second:
         return _busiest_partners(asked)
@@ -48,7 +48,7 @@ def answer_talkers(asked: Asked) -> Answer:
     return Answer(line, facts)
 
 
-_TO_ALL = re.compile(r"\b(?:broad|multi|rund)(?:cast|send)\w*|\brundruf\w*|\bdifusion\b")
+TO_ALL = re.compile(r"\b(?:broad|multi|rund)(?:cast|send)\w*|\brundruf\w*|\bdifusion\b")
 
 
 def _rank_broadcasts(asked: Asked) -> Answer:

@@ -239,7 +239,12 @@ class Conversation:
             return None  # "what can we do about the flood?" means the flood's device
         if mention.devices or mention.peers or mention.missing:
             return None
-        if query.kind == "checks" and self.focus and not self._incident():
+        if (
+            query.kind == "checks"
+            and "first" in query.plain
+            and self.focus
+            and not self._incident()
+        ):
             return None  # nothing is wrong with what was talked about last
         if self._missing and query.kind not in _OF_ALL:
             return self._missing

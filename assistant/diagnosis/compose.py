@@ -13,7 +13,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
-from assistant.diagnosis.playbook import CausePlaybook, read_causes, read_playbook
+from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, kind_of, listed, show
@@ -183,10 +183,6 @@ def _leading(found: Investigation) -> Fact | None:
     return found.facts[0] if kind_of(found.facts[0]) in HEADLINES else None
 
 
-def _cause_of(incident: Incident) -> CausePlaybook | None:
-    return read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
-
-
 def _headline(found: Investigation, analysis: Analysis) -> str:
     mention, incident = found.mention, found.incident
     if mention.missing and not found.device:
@@ -223,7 +219,7 @@ def _when(incident: Incident, analysis: Analysis) -> str:
 
 
 def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
-    if cause := _cause_of(incident):
+    if cause := find_cause(incident.facts):
         return [cause.meaning, *_leaning(incident), *_techniques(incident)]
     playbook = read_playbook(incident.label)
     attack = incident.label in ATTACKS
@@ -301,7 +297,7 @@ def _checks(found: Investigation) -> tuple[str, ...]:
         return found.condition.checks if found.condition else ()
     playbook = read_playbook(incident.label)
     source = incident.role != "target"
-    cause = _cause_of(incident)
+    cause = find_cause(incident.facts)
     steps = list(cause.checks if cause else playbook.checks if source else playbook.target_checks)[
         :_MOST_CHECKS
     ]

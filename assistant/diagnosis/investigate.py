@@ -14,7 +14,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
-from assistant.diagnosis.playbook import find_asked, find_symptoms, read_causes, read_playbook
+from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms, read_playbook
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import end_facts, health_fact, newcomer_facts, talk_facts
@@ -211,7 +211,7 @@ def choose_incidents(
         return not speaks_of(one), one.label not in spoken, one.label not in fitting
 
     def speaks_of(one: Incident) -> bool:
-        cause = read_causes().get(kind_of(one.facts[0])) if one.facts else None
+        cause = find_cause(one.facts)
         words = cause.asked if cause else ""
         return bool(words and re.search(rf"\b(?:{words})\b", question.lower()))
 

@@ -7,11 +7,13 @@ stands in each of their files, so that a file reads whole.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from pydantic import RootModel
 
+from assistant.facts.fact import Fact, kind_of
 from traffic.files import Strict, read_yaml
 from traffic.labels import LABELS, NORMAL
 
@@ -130,6 +132,25 @@ def read_causes() -> dict[str, CausePlaybook]:
     return read_yaml(FOLDER.with_name("causes.yaml"), _Causes, "the causes' playbook").root
 
 
+_OF_RIGHTS = re.compile(
+    r"(?i)denied|not authori[sz]ed|access|permission|privilege|password|insufficient rights"
+)
+
+
+def find_cause(facts: Sequence[Fact]) -> CausePlaybook | None:
+    """How the cause is explained that the leading fact proves; None where its label's words do. Who
+    is refused for want of a right has another remedy than who asks for what is not there."""
+    if not facts:
+        return None
+    known, kind = read_causes(), kind_of(facts[0])
+    rights = known.get(f"{kind}_rights")
+    return (
+        rights
+        if rights and _OF_RIGHTS.search(str(facts[0].values.get("code", "")))
+        else known.get(kind)
+    )
+
+
 @cache
 def read_playbook(label: str) -> Playbook:
     """Read how a label other than ``normal`` is explained.
@@ -140,15 +161,15 @@ def read_playbook(label: str) -> Playbook:
     return read_yaml(FOLDER / f"{label}.yaml", Playbook, "a label's playbook")
 
 
-def find_place(label: str, kind: str) -> str:
-    """Where a trouble of a label lies, by the kind of its leading fact."""
-    cause = read_causes().get(kind)
+def find_place(label: str, facts: Sequence[Fact]) -> str:
+    """Where a trouble of a label lies, by its leading fact."""
+    cause = find_cause(facts)
     return (cause.place if cause else "") or read_playbook(label).place
 
 
-def find_remedy(label: str, kind: str) -> Playbook | CausePlaybook:
+def find_remedy(label: str, facts: Sequence[Fact]) -> Playbook | CausePlaybook:
     """What tells how such a trouble is mended, and at which side it lies."""
-    cause = read_causes().get(kind)
+    cause = find_cause(facts)
     return cause if cause is not None and cause.remedy else read_playbook(label)
 
 

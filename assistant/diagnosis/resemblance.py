@@ -10,8 +10,7 @@ import numpy as np
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.playbook import read_causes, read_playbook
-from assistant.facts.fact import kind_of
+from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.questions.entities import list_names
 from assistant.questions.kinds import load_kinds, read_meaning
 from assistant.questions.plain import make_plain
@@ -46,6 +45,6 @@ def _nearest(asked: np.ndarray, incident: Incident, names: tuple[str, ...]) -> f
     book = read_playbook(incident.label)
     texts = [book.short, book.gloss]
     for fact in incident.facts[:1]:
-        cause = read_causes().get(kind_of(fact))
+        cause = find_cause((fact,))
         texts += [make_plain(fact.text, names), *([cause.meaning] if cause else [])]
     return max(float(read_meaning(one) @ asked) for one in texts if one)

@@ -18,6 +18,7 @@ _MOST_GAPS = 0.005  # gaps a frame
 _MOST_HOLES = 0.1  # of the time
 # Gaps are the smallest share of frames by which a judgement changes; a tenth of it changes none.
 _SLIGHT = 0.1 * _MOST_GAPS
+_MUCH = 0.05  # of frames; what was put right is told from then on
 _MOST_NOTICES = 3
 _NOTICE = " reports {count:time} {kind} by {source}."
 # Whose word it is, by how its types begin: it is somebody else's, and is shown as that.
@@ -34,7 +35,7 @@ def sensor_facts(quality: Quality, slight: bool = True) -> list[Fact]:
     """
     facts = []
     for note in quality.remarks:
-        if not slight and note.share < _SLIGHT:
+        if not slight and note.share < (_MUCH if note.mended else _SLIGHT):
             continue
         numbers = [float(one.replace(",", "")) for one in _NUMBER.findall(note.text)]
         values = {f"n{place}": number for place, number in enumerate(numbers)}

@@ -20,7 +20,7 @@ import pandas as pd
 
 from assistant.audit import append_audit
 from assistant.detection.incidents import Incident, Severity
-from assistant.diagnosis.playbook import read_causes, read_playbook
+from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of
 from assistant.history import History, IncidentRecord
@@ -312,7 +312,7 @@ def _see(
     incident: Incident, verdicts: pd.DataFrame, plant: Plant, now_s: float, off_delay_s: float
 ) -> Seen:
     words = read_playbook(incident.label)
-    known = read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
+    known = find_cause(incident.facts)
     checks = words.target_checks if incident.role == "target" else words.checks
     checks = known.checks if known else checks
     sure = judge(incident, verdicts, incident.facts) != "inconclusive"
