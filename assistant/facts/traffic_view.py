@@ -1,13 +1,14 @@
 """A capture laid out for questions about one device at a time: what every fact is computed from."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from assistant.facts.activity import join_activity
+from assistant.facts.contacts import Contact, End
 from assistant.facts.fact import by_count, listed
 from traffic.capture import END_PROBE, SAMPLE_S, Capture
 from traffic.plant import Plant, is_group, is_link_local
@@ -43,6 +44,9 @@ class TrafficView:
             tells yet, a sentence each.
         start_s: seconds since the epoch; start of the first slot.
         end_s: end of the last slot.
+        contacts: of a plant watched live, first contacts with ports outside, of which the view may
+            no longer hold the first call.
+        whole_since_s: of a plant watched live, since when nothing that was seen was let go.
         live: whether it ends with what was seen last, and not with a capture.
     """
 
@@ -61,6 +65,8 @@ class TrafficView:
         self.start_s, self.end_s = capture.start_s, capture.end_s
         self.signs: dict[str, str] = {}
         self.live = False
+        self.whole_since_s = float("-inf")
+        self.contacts: Mapping[End, Contact] = {}
         self._macs = _read_macs(capture.flows)
         self._openers = _read_macs(capture.flows, _SIDES[:1])
         # One device is asked about again and again; a capture of a million flows is searched for

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.detection.rules.outside import ORDINARY, known_since
+from assistant.detection.rules.outside import ORDINARY
+from assistant.facts.contacts import known_since
 from assistant.facts.fact import by_count
 from assistant.monitor.newest import LEAST_PAST_S, Newest, Sign
 from traffic.capture import SAMPLE_S

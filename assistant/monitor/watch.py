@@ -25,6 +25,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.clock import SlotClock
+from assistant.monitor.first_contacts import FirstContacts
 from assistant.monitor.judged import Judge, Judged
 from assistant.monitor.newest import Sign
 from assistant.monitor.recent import Recent
@@ -118,8 +119,10 @@ class Monitor:
         self._begun_s = float(kept.get("begun_s", float("nan")))  # nothing before was thrown away
         self._position: dict[str, Any] = kept.get("position", {})
         self._judge = Judge(watched.llm, watched.card, self._state.verdicts(), watched.plant)
+        self._contacts = FirstContacts(self._state.contacts())
         if not kept:
             self._judge.forget()
+            self._contacts.forget()
             self._save(None, self._judge.nothing(), _NO_SLOT, ended=False)
         self._alarms = Alarms(watched.history, watched.plant, watched.name, run=self._run)
         self._sensor = SensorHealth(watched.name)
@@ -217,6 +220,7 @@ class Monitor:
         """The clock was set back: what was kept has the times of another clock."""
         self._recent.clear()
         self._judge.forget()
+        self._contacts.forget()
         self._closed, self._begun_s, self._incidents = None, float("nan"), []
         at_s = self._clock.newest_s
         self._sensor.hold(make_condition("clock_back", self._w.name, before_s, at_s), self._now_s())
@@ -281,6 +285,9 @@ class Monitor:
         first signs only of what is live, not of a past that is caught up with."""
         view = TrafficView(capture, samples, self._w.plant)
         view.live = not (batch.more or batch.ended)
+        if self._recent.start_s > self._begun_s:
+            view.whole_since_s = self._recent.start_s
+        self._contacts.see(view)
         if not glance:
             self._incidents = make_incidents(judged.verdicts, windows, view)
         incidents = self._incidents
@@ -363,7 +370,10 @@ class Monitor:
             "begun_s": self._begun_s,
             "at_s": time.time(),
         }
-        self._state.save(progress, self._judge.rows_of(judged.fresh), first_slot)
+        met = self._contacts
+        fresh = self._judge.rows_of(judged.fresh)
+        self._state.save(progress, fresh, first_slot, met.fresh, met.gone)
+        met.settle()
         # Only now: what was noted before names these pieces.
         self._recent.drop_old(self._clock.newest_s)
 

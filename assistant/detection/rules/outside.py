@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.contacts import first_contact, is_named
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
-from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
@@ -22,7 +22,6 @@ _LATE_S = 300.0
 _CLOCKWORK = 0.05  # half of the spacings within this share of their median
 _RHYTHM = 0.4  # the same where each call says as much, or where nothing is raised; calls by chance have 0.7
 _SAME_SIZE, _MOSTLY_SAME = 0.05, 0.8
-_NAMED_S = 60.0  # who looks a service up calls it then
 _SMALL_BYTES = 5_000.0  # a call that says little
 _DNS = 53
 _TLS = (443, 853, 993, 995, 8443, 8883)
@@ -57,13 +56,13 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     for device, target, rows in _outside(view, _find_senders(view)):
         # A device that looks its service up by name and sends there what its port stands for does
         # what its maker meant it to: a camera sends much.
-        ordinary = rows["port"].isin(ORDINARY).any() and not _is_misused(rows)
-        if ordinary and is_named(view, device, float(rows["since_s"].min())):
+        first_s = float(rows["since_s"].min())
+        met = first_contact(view, device, target, rows["port"].unique(), first_s)
+        if rows["port"].isin(ORDINARY).any() and not _is_misused(rows) and met.named:
             continue
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
-        first_s, known_s = float(rows["since_s"].min()), known_since(view, device)
-        new = first_s - known_s >= BASELINE_S
+        new = met.known_s >= BASELINE_S
         if busiest < (_MET_LATE_BYTES if new else _UPLOAD_BYTES):
             continue
         if sent < _MORE_SENT * got or not rows["answered"].any():
@@ -71,7 +70,7 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
         values = _values(view, device, target, rows) | {
             "sent_bytes": sent,
             "got_bytes": got,
-            "known_s": first_s - known_s,
+            "known_s": met.known_s,
         }
         kinds = ["upload", "first_met" if new else "met_at_start"]
         proof = Proof(from_to(device, target))
@@ -118,7 +117,7 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
             kinds = ["clockwork", "no_name"]
             values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
             if values is None and _is_alike(calls):
-                late = _is_late(view, device, calls)
+                late = _is_late(view, device, target, calls)
                 others = is_named(view, device, view.end_s)
                 kinds = ["rhythm_kept", "named_others" if late and others else "no_name"]
                 kinds += ["began_late"] if late else []
@@ -212,8 +211,8 @@ def _read_clockwork(
     middle = float(np.median(spacing))
     jitter = float(np.median(np.abs(spacing - middle)))
     little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(begun)
-    named = not few and is_named(view, device, float(begun[0]))
-    if jitter > uneven * middle or not little or named:
+    met = first_contact(view, device, target, rows["port"].unique(), float(begun[0]))
+    if jitter > uneven * middle or not little or (met.named and not few):
         return None
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
@@ -222,7 +221,7 @@ def _read_clockwork(
         "sessions": int(attempts["answered"].any().sum()),
         "spacing_s": middle,
         "jitter_s": jitter,
-        "known_s": float(begun[0]) - known_since(view, device),
+        "known_s": met.known_s,
     }
 
 
@@ -241,11 +240,11 @@ def _is_alike(rows: pd.DataFrame) -> bool:
     return bool(same.mean() >= _MOSTLY_SAME)
 
 
-def _is_late(view: TrafficView, device: str, calls: pd.DataFrame) -> bool:
+def _is_late(view: TrafficView, device: str, target: str, calls: pd.DataFrame) -> bool:
     """Whether a device began to call somebody long after it was first seen, and no name led there."""
     first_s = float(calls["since_s"].min())
-    late = first_s - known_since(view, device) >= _LATE_S
-    return late and not is_named(view, device, first_s, _NAMED_S)
+    met = first_contact(view, device, target, calls["port"].unique(), first_s)
+    return met.known_s >= _LATE_S and not met.named_just
 
 
 def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -286,18 +285,6 @@ def _by_target(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(other), mine) for other, mine in rows.groupby("other") if not is_group(str(other))]
 
 
-def is_named(view: TrafficView, device: str, first_s: float, within_s: float = np.inf) -> bool:
-    """Whether the device asked for any name before its first contact, within some seconds."""
-    asked = view.evidence_of(device, ("dns_query",))
-    asked = asked[asked["src"] == device]
-    if len(asked):
-        begun_s = asked["slot"] * SAMPLE_S
-    else:
-        rows = view.flows_of(device)
-        begun_s = rows.loc[rows["out"] & (rows["port"] == _DNS), "since_s"]
-    return bool(((begun_s <= first_s) & (begun_s >= first_s - within_s - SAMPLE_S)).any())
-
-
 def _is_ordinary(rows: pd.DataFrame) -> bool:
     """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
     return bool(_speaks_ordinary(rows).any())
@@ -319,12 +306,6 @@ def _is_misused(rows: pd.DataFrame) -> bool:
 def _is_read(rows: pd.DataFrame) -> pd.Series:
     """Which flows hold what was recognised."""
     return rows["service"].notna() & (rows["service"] != "")
-
-
-def known_since(view: TrafficView, device: str) -> float:
-    """When a device was first seen, seconds since the epoch."""
-    rows = view.flows_of(device)
-    return float(rows["since_s"].min()) if len(rows) else view.start_s
 
 
 def _values(view: TrafficView, device: str, target: str, rows: pd.DataFrame) -> dict[str, Value]:

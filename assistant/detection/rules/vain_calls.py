@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.outside import ORDINARY, is_named, known_since
+from assistant.detection.rules.outside import ORDINARY
 from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.contacts import NAMED_S, first_contact, is_named
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to, ip_field
@@ -22,7 +23,6 @@ _MANY_CALLS, _MANY_CALLS_S = 30, 180.0
 _STRANGE_CALLS, _STRANGE_CALLS_S = 6, 40.0
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
 _COMPLAINED_CALLS = 5  # nobody is called well whose calls lead nowhere
-_NAMED_S = 60.0  # who looks a service up calls it then
 _KNOWN_S = 600.0
 _NOWHERE, _AGAIN = 3, 3  # addresses, and calls at each
 _LOST_S, _LOST_PKTS, _LOST_SLOTS = 30.0, 12, 3  # nothing came back for so long, of so much
@@ -198,7 +198,8 @@ def _find_endpoint(
     begun = _begins(calls)
     if len(begun) < _STRANGE_CALLS:
         return None
-    named = is_named(view, device, float(begun[0]), _NAMED_S)
+    met = first_contact(view, device, target, (port,), float(begun[0]))
+    named = met.named_just
     strange = not named and port not in ORDINARY and float(np.ptp(begun)) >= _STRANGE_CALLS_S
     if not (strange or _is_lasting(begun)):
         return None
@@ -206,7 +207,6 @@ def _find_endpoint(
     middle = float(np.median(spacing))
     if middle * len(spacing) < _LASTING * (begun[-1] - begun[0]):
         return None  # a burst or two, not again and again
-    known_s = float(begun[0]) - known_since(view, device)
     values: dict[str, Value] = {
         "device": view.name_of(device),
         "target": view.port_at(target, port),
@@ -217,13 +217,13 @@ def _find_endpoint(
         "last_time_s": float(begun[-1]),
         "spacing_s": middle,
         "jitter_s": float(np.median(np.abs(spacing - middle))),
-        "before_s": _NAMED_S,
-        "known_s": known_s,
+        "before_s": NAMED_S,
+        "known_s": met.known_s,
     }
     nameless = not named and port not in ORDINARY and is_named(view, device, view.end_s)
     kinds = ["calls_refused" if calls["refused"].any() else "calls", "period"]
     kinds.append("nameless" if nameless else "asked" if named else "unasked")
-    kinds += ["late"] if known_s >= _KNOWN_S else []
+    kinds += ["late"] if met.known_s >= _KNOWN_S else []
     proof = Proof(f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1")
     facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
     return RuleHit(device, "c2", "source", facts, (target,), slots_of(calls))
