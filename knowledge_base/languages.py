@@ -7,6 +7,7 @@ with its English name, other English words, and its words in the other languages
 and names are not translated, so they are found from any language.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -125,7 +126,7 @@ def _find(text: str, language: str) -> Iterator[tuple[int, int, str]]:
             start, end = words[at].start(), words[at + count - 1].end()
             concept = known.get(near[at : at + count]) if "\n" not in text[start:end] else None
             if concept is None and count == 1:
-                concept = _compound(first, language)
+                concept = _inflected(first, language) or _compound(first, language)
             if concept is not None:
                 yield start, end, concept
                 after = at + count
@@ -163,7 +164,28 @@ def _speaks(word: str, language: str) -> bool:
         return word in STOP_WORDS
     if len(word) < 2 or word in STOP_WORDS or has_digit(word) or _glossary(ENGLISH).get([word]):
         return False
-    return bool(_glossary(language).get([word]) or _compound(word, language))
+    known = _glossary(language).get([word])
+    return bool(known or _inflected(word, language) or _compound(word, language))
+
+
+# "gewechselt", "ausgetauscht", "braucht", "meldet": the stemmer leaves them as they are.
+_PARTICIPLE = re.compile(r"(ab|an|auf|aus|ein|her|hin|nach|um|vor|zu|zurück)?ge(\w{3,}?)(?:e?t|en)")
+_PERSON = re.compile(r"()(\w{3,}?)e?t")
+
+
+@lru_cache(maxsize=20_000)
+def _inflected(word: str, language: str) -> str | None:
+    """What a form of a German verb means by its infinitive."""
+    if language != "de" or not word.isalpha():
+        return None
+    known = _glossary(language)
+    for form in (_PARTICIPLE, _PERSON):
+        if found := form.fullmatch(word):
+            prefix, stem_ = found.groups(default="")
+            for ending in ("en", "n"):
+                if meant := known.exact.get((f"{prefix}{stem_}{ending}",)):
+                    return meant
+    return None
 
 
 @lru_cache(maxsize=20_000)
@@ -174,7 +196,7 @@ def _compound(word: str, language: str) -> str | None:
     known = _glossary(language)
     for at in range(len(word) - _SHORTEST_PART, _SHORTEST_PART - 1, -1):
         right = known.get([word[at:]])
-        if right is None:
+        if right is None or right in STOP_WORDS:  # "regist-er" is no rain that is
             continue
         for joint in _JOINTS:
             left = word[:at].removesuffix(joint)

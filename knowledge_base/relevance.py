@@ -39,7 +39,7 @@ import numpy as np
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of, unit
 from knowledge_base.vocabulary import Vocabulary, concept_terms, numbers_alike, word_terms
-from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code
+from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code, is_standard
 
 # A question whose codes make up this share of what it asks is answered by a passage that holds them,
 # and any question by the row that begins with its code: a code alone means nothing to a sentence model.
@@ -268,7 +268,7 @@ def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> flo
     """
     # Digits alone may be an amount elsewhere, so they count only where a row begins with them.
     exact = [
-        bool(key & held) and not key & title and not word.isdigit()
+        bool(key & held) and not key & title and not word.isdigit() and not is_standard(word)
         for key, word in zip(asked.codes, asked.words, strict=True)
     ]
     return float(asked.rarity[exact].sum() / asked.rarity.sum())
@@ -284,7 +284,11 @@ def explains_code(asked: Asked, text: str, title: frozenset[str]) -> float:
         text: the passage.
         title: terms of its document's title.
     """
-    codes = [terms for terms in asked.codes if terms and not terms & title]
+    codes = [
+        terms
+        for word, terms in zip(asked.words, asked.codes, strict=True)
+        if terms and not terms & title and not is_standard(word)
+    ]
     wanted = frozenset().union(*codes)
     if not wanted:
         return 0.0

@@ -10,6 +10,7 @@ was done before, was worse than the better of them wherever one of them failed.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -202,9 +203,7 @@ def find_candidates(index: Reader, question: str, kind: Kind | None = None) -> C
     near = index.nearest(read.vector, DEPTH, kind)
     dense = [words.rows[one] for one in near if one in words.rows]
     counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
-    import os
-
-    if named.by_model or (os.environ.get("HARD") and named.words.any()):
+    if named.by_model:
         dense = [row for row in dense if named.inside[row]]
         counted = np.where(named.inside, counted, 0.0)
     lexical = _rank_by_words(words, counted, kind)
@@ -231,32 +230,13 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     most = BM25_MOST * asked.rarity.sum()
     meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
     of_passages = np.array([meant, matched, found.counted[rows] / most, headed]).T.reshape(-1, 4)
-    titles = [head_terms(one.document, "") for one in chunks]
-    first = first_by_order(
-        of_passages
-        - np.array([0, 0, 0, 1])
-        * float(__import__("os").environ.get("LAM", "0"))
-        / 1.07
-        * (~found.inside[rows])[:, None]
-    )
+    first = first_by_order(of_passages)
+    title = head_terms(chunks[first].document, "")
     beside = [at for at, one in enumerate(chunks) if one.document == chunks[first].document]
-    opened = left_open(asked, near, first, beside, words.terms[rows[first]], titles[first])
+    opened = left_open(asked, near, first, beside, words.terms[rows[first]], title)
     nearer = (np.array(meaning) > meaning[first]).sum()
     seen = features(asked, of_passages, opened, int(nearer))
-    shares = [
-        code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
-    ]
-    explained = [
-        explains_code(asked, one.text, title) for one, title in zip(chunks, titles, strict=True)
-    ]
-    shares, explained = (
-        [value if found.inside[row] else 0.0 for row, value in zip(rows, some, strict=True)]
-        for some in (shares, explained)
-    )
-    import os
-
-    lam = float(os.environ.get("LAM", "0"))
-    seen[:, 3] -= lam * (~found.inside[rows]) / 1.07
+    shares, explained = _find_codes(asked, words, rows, found.inside)
     likely = relevance(seen, shares, explained, asked.is_of_missing)
     scores = dict(zip(rows, map(float, likely), strict=True))
     cosines = dict(zip(rows, meaning, strict=True))
@@ -275,6 +255,20 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
         missing=asked.missing,
         about_missing=asked.is_of_missing,
     )
+
+
+def _find_codes(
+    asked: Asked, words: Vocabulary, rows: Sequence[int], inside: np.ndarray
+) -> tuple[list[float], list[float]]:
+    """``code_share`` and ``explains_code`` of some chunks: none of those on other devices."""
+    shares, explained = [0.0] * len(rows), [0.0] * len(rows)
+    for at, row in enumerate(rows):
+        if inside[row]:
+            chunk = words.chunks[row]
+            title = head_terms(chunk.document, "")
+            shares[at] = code_share(asked, words.terms[row], title)
+            explained[at] = explains_code(asked, chunk.text, title)
+    return shares, explained
 
 
 _MOST_READINGS = 4  # codes put together, then words replaced, then words that these made known

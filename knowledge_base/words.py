@@ -10,12 +10,31 @@ which who why will with would you your"""
 STOP_WORDS = frozenset(_STOP.split())
 # A word that names one thing and no other: letters with digits ("0x0B", "E-431", "H-302") or capitals
 # inside ("BadSecureChannelClosed"). Addresses, sizes and plain numbers name none.
-_CODE = re.compile(r"(?=.*[A-Za-z])(?=.*\d)\w+(?:[-_]\w+)*|(?=.*[a-z][A-Z])\w+|\w+_\w+")
+_CODE = re.compile(
+    r"(?=.*[A-Za-z])(?=.*\d)\w+(?:[-_]\w+)*|(?=.*[a-z][A-Z])\w+|\w+_\w+|"
+    r"[A-UW-Za-uw-z]{1,2}\d{1,3}(?:\.\d{1,3}){1,2}"  # a parameter, "F5.20"; "V1.2" is a version
+)
 _AMOUNT = re.compile(r"\d+[a-zA-Z]{1,4}|(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 # A number in hex that is no amount: "0x0B", "0X107", "Ox107" with a letter for the zero, "0Bh"; "24h" is a day.
 _HEX = re.compile(r"[0o]x0*([0-9a-f]{1,8})|(?=0[0-9a-f]|\d+[a-f])0*([0-9a-f]{1,8})h", re.IGNORECASE)
 # A code whose letters and digits are printed apart: "E 04", "DN 25".
 APART = re.compile(r"\b([A-Z]{1,3}) (\d{1,5})\b")
+
+# A bus, a standard, a kind of plug: no table explains it, and no row is asked for by it.
+_STANDARD = re.compile(
+    r"rs-?(?:232|422|485)|ieee\d*|iec-?\d+|iso-?\d+|en-?\d+|ipv[46]|802\W?\d+\w*|cat-?\d\w?|rj-?\d+|"
+    r"sha-?\d+|md5|utf-?\d+|wpa\d|tls[\dv.]*|snmpv\d|smbv?\d|x509",
+    re.IGNORECASE,
+)
+
+
+def is_standard(word: str) -> bool:
+    """Whether a word names a standard or a bus, which looks like a code.
+
+    >>> [is_standard(one) for one in ("RS-485", "IPv4", "E-485")]
+    [True, True, False]
+    """
+    return bool(_STANDARD.fullmatch(word))
 
 
 def make_tokens(text: str) -> list[str]:
@@ -54,8 +73,10 @@ def has_digit(word: str) -> bool:
 def is_code(word: str) -> bool:
     """Whether a word names one thing and no other: an error code, a model, a status by name.
 
-    >>> [is_code(one) for one in ("E-431", "0x0B", "BadSecureChannelClosed", "pump", "10.0.0.1", "502", "35s")]
-    [True, True, True, False, False, False, False]
+    >>> [is_code(one) for one in ("E-431", "0x0B", "F5.20", "BadSecureChannelClosed")]
+    [True, True, True, True]
+    >>> [is_code(one) for one in ("pump", "10.0.0.1", "502", "35s", "V1.2")]
+    [False, False, False, False, False]
     """
     if _HEX.fullmatch(word):
         return True

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from knowledge_base.index import Index, open_index
+from knowledge_base.relevance import CODE_SURE
 from knowledge_base.retriever import find_missing, search
 
 GW4 = """# Tamsel GW-4 serial gateway: user manual
@@ -34,7 +35,7 @@ PUMP = """# Rolf P-3 dosing pump: user manual
 | --- | --- | --- |
 | E-52 | no flow | bleed the head; where a gateway asks, it reads register 41007 |
 """
-GUIDE = "# Wiring guide\n\n## Marks on cables\n\nE-90 marks a cable that is live.\n"
+GUIDE = "# Wiring guide\n\n## Marks on cables\n\nE-90 marks a cable that is live; RS-485 lines are blue.\n"
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,12 @@ def test_two_named_devices_are_both_meant(index):
 def test_a_number_or_a_word_of_the_book_names_no_device(index):
     assert first(index, "E-35 on port 4") == "GW-8"
     assert first(index, "E-35 in the user manual") == "GW-8"
+
+
+def test_a_bus_is_no_code_that_a_row_explains(index):
+    """A question that only names RS-485 is judged by its words, not answered with certainty."""
+    assert all(one.score < CODE_SURE for one in search(index, "how long may the RS-485 line be"))
+
+
+def test_a_parameter_with_a_dot_is_a_code(index):
+    assert find_missing(index, "what is F5.20 for") == ("F5.20",)

@@ -20,6 +20,12 @@ from knowledge_base.words import code_key
         ("bagaimana cara mengganti baterai", "id", "how how replace battery"),
         ("Motorkabel prüfen", "de", "motor cable check"),
         ("contraseña por defecto", "es", "password default"),
+        # Forms of a verb that the stemmer leaves: a participle, the third person.
+        ("der Filter ist ausgetauscht", "de", "the Filter is replace"),
+        ("der Motor wird gewechselt", "de", "the motor are replace"),
+        ("die Pumpe braucht Öl", "de", "the pump need oil"),
+        # "ister" is no form of "ist", nor "reg" of "Regen".
+        ("in welchem Register steht der Druck", "de", "in that register stand the pressure"),
         # Words that all languages of a plant share say nothing, nor does one foreign word of many.
         ("reset password", "en", "reset password"),
         ("power light blinks red", "en", "power light blinks red"),
