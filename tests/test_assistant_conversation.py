@@ -193,6 +193,17 @@ def test_without_a_capture_documents_still_answer(index):
     assert "I answer questions" in talk.reply("help").text
 
 
+def test_a_plant_of_which_nothing_was_judged_yet_is_not_called_closed(index):
+    talk = Conversation(None, index, None, about="line 3")
+    listed = talk.reply("list devices")
+    assert listed.refused
+    assert "Nothing of line 3 was judged yet" in listed.text
+    assert "No capture is open" not in listed.text
+    # What documents say of a fault must not be read as what the plant has.
+    quoted = talk.reply("what is exception 2?").text
+    assert quoted.index("Nothing of line 3 was judged yet") < quoted.index("From the documents")
+
+
 def test_without_documents_and_history(line):
     talk = Conversation(line, None, None)
     talk.reply("why is cam-1 odd?")

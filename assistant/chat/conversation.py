@@ -71,6 +71,10 @@ _NO_CAPTURE = (
     "No capture is open, so I can only answer from the documents. "
     "Open one to ask about its devices."
 )
+_NOT_JUDGED = (
+    "Nothing of {about} was judged yet, so I cannot say how its devices are: the first verdicts come "
+    "when a device was seen for a minute. Ask again then."
+)
 _NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
 _NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
 _GONE = "That incident is no longer in what is looked back at; its alarm still takes remarks."
@@ -291,16 +295,18 @@ class Conversation:
         return incident if incident and incident.label == focus.label else None
 
     def _from_documents(self, question: str, query: Query) -> Reply:
-        """Without a capture: passages, where the documents hold any."""
+        """Where nothing was judged: that, and passages where the documents hold any."""
+        unjudged = _NOT_JUDGED.format(about=self._about) if self._about else ""
         kind = _OF_DOCUMENTS.get(query.kind)
         citations = find_quotations(self.index, question, kind) if kind else ()
         if kind and not citations:
             citations = find_quotations(self.index, question)
         if not citations:
-            return Reply(f"{_NO_CAPTURE}\n\n{HELP}", refused=True)
+            return Reply(unjudged or f"{_NO_CAPTURE}\n\n{HELP}", refused=True)
         text = "\n".join(["From the documents:", *list_quotations(citations)])
         checked = check(text, (), citations, self.index)
-        return Reply(checked.text.strip() or _NOTHING, None, len(checked.removed))
+        said = checked.text.strip() or _NOTHING
+        return Reply("\n\n".join(filter(None, (unjudged, said))), None, len(checked.removed))
 
     def _feedback(self, question: str, mention: Mention) -> Reply:
         """Keep a remark on the incident in focus, or of the device that it names."""
