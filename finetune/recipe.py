@@ -1,13 +1,13 @@
 """A recipe: every number of a training run in one checked file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from finetune.pocket.pretrain import Shape
 from traffic.errors import UserError
+from traffic.files import Strict, read_yaml, say_mistakes
 
 POCKET = Path(__file__).parent / "recipes" / "pocket.yaml"
 
@@ -19,11 +19,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Pretraining(_Strict):
+class Pretraining(Strict):
     """Bounds of the two phases on unlabelled texts."""
 
     texts: Count
@@ -33,7 +29,7 @@ class Pretraining(_Strict):
     batch_tokens: Count
 
 
-class Draw(_Strict):
+class Draw(Strict):
     """How many labelled texts are drawn, how often they are read, and for how long at most."""
 
     per_label: Count
@@ -53,7 +49,7 @@ class Tuning(Draw):
     batch: Count
 
 
-class Houses(_Strict):
+class Houses(Strict):
     """Simulated houses of wireless devices: seeds, first and end (not included), and sizes."""
 
     train_seeds: tuple[int, int]
@@ -62,14 +58,14 @@ class Houses(_Strict):
     hours: Minutes
 
 
-class Variation(_Strict):
+class Variation(Strict):
     """How labelled texts are varied at each reading, see `finetune.dataset.vary_texts`."""
 
     moved: Share
     left_out: Share
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """What recipes/pocket.yaml explains, key by key; ranges are first and end (not included)."""
 
     seed: int
@@ -102,16 +98,12 @@ def read_recipe(path: Path = POCKET, variant: str = "") -> Recipe:
         UserError: the file is missing or not YAML, or keys are missing, unknown or out of range
             (all are named).
     """
+    values = read_yaml(path, dict[str, Any], "a recipe as recipes/pocket.yaml")
+    changes = {name: values.pop(name, {}) for name in _VARIANTS}
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes = {name: values.pop(name, {}) for name in _VARIANTS}
         return Recipe.model_validate(values | changes.get(variant, {}))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(
-            f"{path} is no recipe ({wrong}); expected the keys of recipes/pocket.yaml; correct them"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise UserError(
-            f"{path} cannot be read as a recipe; expected YAML as in recipes/pocket.yaml; give another"
+            f"{path} is no recipe ({say_mistakes(error)}); expected the keys of "
+            "recipes/pocket.yaml; correct them"
         ) from error

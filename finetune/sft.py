@@ -16,7 +16,6 @@ not what is short.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -24,8 +23,6 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from datasets import Dataset
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     EarlyStoppingCallback,
@@ -54,7 +51,6 @@ from traffic.errors import UserError
 _AT_ONCE = {"cpu": 16_384, "cuda": 131_072}
 _ROW = 512  # tokens of a packed row at least
 _LOOKS = 10  # at the held-out texts, in a run
-SHOWN = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
 
 
 @dataclass(frozen=True)
@@ -108,41 +104,6 @@ class Tuned:
     held_out_loss: float
     steps: int
     ended: Literal["epochs", "minutes", "early"]
-
-
-def tune(
-    base: Path,
-    texts: pd.DataFrame,
-    out: Path,
-    work: Path,
-    rank: int = 32,
-    epochs: int = 3,
-    batch: int = 64,
-    learning_rate: float = 2e-3,
-    max_minutes: float = 60.0,
-    seed: int = 0,
-) -> float:
-    """Train a LoRA adapter, as `train` does, and return its loss."""
-    knobs = Knobs(
-        rank=rank,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        max_minutes=max_minutes,
-        seed=seed,
-    )
-    console = Console(stderr=True)
-    with Progress(*SHOWN, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("tuning the adapter", total=None)
-        update = partial(bar.update, task)
-        return train(
-            base,
-            texts,
-            out,
-            work,
-            knobs,
-            progress=lambda done, of: update(completed=done, total=of),
-        ).loss
 
 
 def train(

@@ -7,6 +7,7 @@ import html
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_the_command_reference_is_what_the_command_line_says() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_and_link_of_a_page_exists(page: Path) -> None:
+def test_every_command_link_and_file_of_a_page_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     known = commands(app)
     groups = {" ".join(name.split()[:2]) for name in known}
@@ -82,6 +83,9 @@ def test_every_command_and_link_of_a_page_exists(page: Path) -> None:
         )
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    packages = "traffic|prompts|knowledge_base|assistant|finetune|eval|tests"
+    for file in re.findall(rf"`((?:{packages})/[a-z_0-9/.-]+\.[a-z]+)`", text):
+        assert (ROOT / file).is_file(), f"{page.name} names {file}"
 
 
 def test_the_architecture_lists_every_folder_of_code() -> None:
@@ -93,6 +97,13 @@ def test_the_architecture_lists_every_folder_of_code() -> None:
     folders = {folder for folder in folders if not folder.startswith(".")}
     assert folders <= listed, folders - listed
     assert all((ROOT / folder).is_dir() for folder in listed)
+
+
+def test_the_architecture_draws_the_layers_that_are_enforced() -> None:
+    text = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for contract in settings["tool"]["importlinter"]["contracts"]:
+        assert f"{contract['name']} {' > '.join(contract['layers'])}" in text
 
 
 def test_the_readme_can_be_read_in_five_minutes() -> None:

@@ -15,7 +15,7 @@ from finetune.calibrate import score_texts
 from finetune.pocket.pretrain import Phase, Shape, build_model, pretrain
 from finetune.pocket.tokenizer import build_tokenizer
 from finetune.recipe import POCKET, read_recipe
-from finetune.sft import tune
+from finetune.sft import Knobs, train
 from prompts.messages import ANSWERS
 from prompts.window_text import LEVELS, vocabulary
 from traffic.errors import UserError
@@ -27,7 +27,7 @@ TEXTS = ["quiet", *(" ".join(KNOWN[first : first + 60 : 20]) for first in (1, 5,
 LABELLED = pd.DataFrame({"text": TEXTS, "label": ["recon", "dos", "ddos", "name_resolution"]})
 
 
-def train(
+def learn(
     work: Path, minutes: float = 5.0, epochs: int = 120
 ) -> tuple[torch.nn.Module, list[float]]:
     tokenizer = build_tokenizer(KNOWN, SHAPE.context)
@@ -38,7 +38,7 @@ def train(
 
 
 def test_pretraining_learns_texts_by_heart(tmp_path):
-    _, losses = train(tmp_path)
+    _, losses = learn(tmp_path)
     chance = np.log(len(build_tokenizer(KNOWN)))
     assert len(losses) == 2
     assert (
@@ -50,13 +50,13 @@ def test_equal_seeds_give_equal_models(tmp_path):
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        models.append(train(tmp_path / name, epochs=2)[0].state_dict())
+        models.append(learn(tmp_path / name, epochs=2)[0].state_dict())
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
 def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path):
-    model, losses = train(tmp_path, epochs=3)
-    again, same = train(tmp_path, epochs=3)
+    model, losses = learn(tmp_path, epochs=3)
+    again, same = learn(tmp_path, epochs=3)
     assert same == losses
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
@@ -64,13 +64,13 @@ def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path):
     state = torch.load(tmp_path / "pretrain.pt", weights_only=True)
     assert (state["phase"], state["step"]) == (2, 0)
     torch.save({**state, "phase": 1, "losses": losses[:1]}, tmp_path / "pretrain.pt")
-    cut, resumed = train(tmp_path, epochs=3)
+    cut, resumed = learn(tmp_path, epochs=3)
     assert resumed[0] == losses[0]
     assert not torch.equal(next(cut.parameters()), next(model.parameters()))
 
 
 def test_time_that_is_out_ends_a_phase(tmp_path):
-    train(tmp_path, minutes=1e-9, epochs=10_000)
+    learn(tmp_path, minutes=1e-9, epochs=10_000)
     assert torch.load(tmp_path / "pretrain.pt", weights_only=True)["phase"] == 2
 
 
@@ -109,8 +109,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_random(root / "base", words=KNOWN)
     (root / "work").mkdir()
     many = pd.concat([LABELLED] * 60, ignore_index=True)
-    how = {"rank": 8, "epochs": 3, "batch": 8, "learning_rate": 2e-2, "max_minutes": 5.0, "seed": 1}
-    tune(root / "base", many, root / "adapter", root / "work", **how)
+    knobs = Knobs(rank=8, epochs=3, batch=8, learning_rate=2e-2, max_minutes=5.0, seed=1)
+    train(root / "base", many, root / "adapter", root / "work", knobs)
     return root
 
 
@@ -134,7 +134,7 @@ def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned, tmp_path):
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 60, ignore_index=True)
     folders = (tmp_path / "adapter", tmp_path / "work")
-    tune(tuned / "base", many, *folders, epochs=10_000, max_minutes=1e-9)
+    train(tuned / "base", many, *folders, Knobs(epochs=10_000, max_minutes=1e-9))
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
@@ -143,7 +143,7 @@ def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 8, ignore_index=True)
     folders = (tmp_path / "adapter", tmp_path / "work")
-    tune(base, many, *folders, rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1)
+    train(base, many, *folders, Knobs(rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1))
     truth = LABELLED["label"].map(LABELS.index).to_numpy()
     before, after = (
         score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter"))
@@ -153,7 +153,7 @@ def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
 
 def test_nothing_to_tune_on_is_refused(tmp_path):
     with pytest.raises(UserError, match="no texts to tune on"):
-        tune(tmp_path, LABELLED.iloc[:0], tmp_path, tmp_path)
+        train(tmp_path, LABELLED.iloc[:0], tmp_path, tmp_path)
 
 
 def test_the_shipped_recipe_is_whole_and_quick_changes_it():
@@ -176,7 +176,7 @@ def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path):
         part in str(caught.value)
         for part in ("max_false: Field required", "max_flase: Extra", "hours: ")
     )
-    with pytest.raises(UserError, match="cannot be read as a recipe"):
+    with pytest.raises(UserError, match=r"cannot be read .*expected a recipe"):
         read_recipe(tmp_path / "none.yaml")
 
 

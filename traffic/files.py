@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from traffic.errors import UserError
 
-Form = TypeVar("Form", bound=BaseModel)
+Form = TypeVar("Form")
 SUMS = "SHA256SUMS"
 MOST_NAMED = 5  # mistakes of one file; more are counted
 # libyaml where it is built in: it reads the same, ten times as fast.
@@ -56,14 +56,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path, form: type[Form], expected: str) -> Form:
-    """Read YAML of a strict form.
+    """Read YAML of a strict form: a model, or a list or dict of some.
 
     Raises:
         UserError: it cannot be read, is not YAML, or has other keys or values; all are named.
     """
     text = read_text(path, expected)
     try:
-        return form.model_validate(parse_yaml(text))
+        return TypeAdapter(form).validate_python(parse_yaml(text))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -82,7 +82,7 @@ def read_json(path: Path, form: type[Form], expected: str) -> Form:
         UserError: it cannot be read, is not JSON, or has other keys or values; all are named.
     """
     try:
-        return form.model_validate_json(read_text(path, expected))
+        return TypeAdapter(form).validate_json(read_text(path, expected))
     except ValidationError as error:
         raise UserError(
             f"{path}: {say_mistakes(error)}; expected {expected}; correct it"

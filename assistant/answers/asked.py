@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import RootModel
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -56,14 +55,10 @@ PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
 
 
-class _Sentences(RootModel[dict[str, str]]):
-    pass
-
-
 @cache
 def read_sentences(name: str) -> dict[str, str]:
     """Sentences by kind, of a file beside this one."""
-    return read_yaml(Path(__file__).with_name(name), _Sentences, "a sentence a kind").root
+    return read_yaml(Path(__file__).with_name(name), dict[str, str], "a sentence a kind")
 
 
 def _sentences() -> dict[str, str]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import RootModel
-
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
@@ -24,14 +22,10 @@ class Side(Strict):
     said: str
 
 
-class _Sides(RootModel[dict[str, Side]]):
-    pass
-
-
 @cache
 def read_sides() -> dict[str, Side]:
     """Sides by name."""
-    return read_yaml(Path(__file__).with_name("sides.yaml"), _Sides, "a side a name").root
+    return read_yaml(Path(__file__).with_name("sides.yaml"), dict[str, Side], "a side a name")
 
 
 _OR = re.compile(r",? (?:or|oder|o) (?:is|was|are|were|did|does|just|only|rather|simply)? ?|, ")

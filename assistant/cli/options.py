@@ -147,10 +147,9 @@ def narrate(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda _done, _all: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TimeElapsedColumn
 
-    doing_so_far = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    columns = (*doing_so_far, TimeElapsedColumn())
+    columns = (*Progress.get_default_columns()[:-1], TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
@@ -168,18 +167,9 @@ def narrate_stages() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda _doing, _done, _all: None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def show(doing: str, done: int, of: int) -> None:

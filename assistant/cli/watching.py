@@ -4,6 +4,8 @@ import getpass
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -71,8 +73,6 @@ def monitor(
     form: Annotated[Literal["text", "jsonl"], typer.Option("--format")] = "text",
 ) -> None:
     """Watch a plant live: a line for each alarm, until Ctrl-C or the end of a replay."""
-    from contextlib import closing
-
     from assistant.history import History
     from assistant.monitor.alarm_list import read_meter
     from assistant.monitor.open import open_source
@@ -103,20 +103,26 @@ def monitor(
                     sys.stdout.write(line + "\n")
                 sys.stdout.flush()
 
-            stopped: list[int] = []
-            before = {
-                one: signal.signal(one, lambda number, _: stopped.append(number))
-                for one in (signal.SIGINT, signal.SIGTERM)
-            }
-            try:
-                with closing(Monitor(watched)) as running:
-                    keep_what_is_loaded()
-                    running.run(tell, lambda: bool(stopped))
-            finally:
-                for one, handler in before.items():
-                    signal.signal(one, handler)
+            with _noting_signals() as stopped, closing(Monitor(watched)) as running:
+                keep_what_is_loaded()
+                running.run(tell, lambda: bool(stopped))
     finally:
         lock.release()
+
+
+@contextmanager
+def _noting_signals() -> Iterator[list[int]]:
+    """Let a slot be finished before Ctrl-C or a stop ends the process: signals that come are listed."""
+    came: list[int] = []
+    before = {
+        one: signal.signal(one, lambda number, _: came.append(number))
+        for one in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield came
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @alarms_app.command("list")
@@ -177,8 +183,6 @@ def shelve(
 @with_settings("home")
 def undo(settings: "Settings", incident: Incident, who: Who = None) -> None:
     """Take back what was declared of an alarm last."""
-    from contextlib import closing
-
     from assistant.history import History
 
     with closing(History(settings.home / "history.sqlite")) as history:
@@ -196,8 +200,6 @@ def suppress(
     who: Who = None,
 ) -> None:
     """Declare maintenance from now on: what is raised meanwhile is kept and calls nobody."""
-    from contextlib import closing
-
     from assistant.history import History
     from assistant.monitor.alarm_list import suppress as declare
 
@@ -216,8 +218,6 @@ def _declare(
     until_s: float | None,
     act: str,
 ) -> None:
-    from contextlib import closing
-
     from assistant.history import History
 
     with closing(History(settings.home / "history.sqlite")) as history:

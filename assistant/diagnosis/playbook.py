@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from pydantic import RootModel
-
 from assistant.facts.fact import Fact, kind_of
 from traffic.files import Strict, read_yaml
 from traffic.labels import LABELS, NORMAL
@@ -122,14 +120,12 @@ class CausePlaybook(Strict):
     excludes: tuple[str, ...] = ()
 
 
-class _Causes(RootModel[dict[str, CausePlaybook]]):
-    pass
-
-
 @cache
 def read_causes() -> dict[str, CausePlaybook]:
     """How the causes that rules prove are explained, by kind of fact."""
-    return read_yaml(FOLDER.with_name("causes.yaml"), _Causes, "the causes' playbook").root
+    return read_yaml(
+        FOLDER.with_name("causes.yaml"), dict[str, CausePlaybook], "the causes' playbook"
+    )
 
 
 _OF_RIGHTS = re.compile(

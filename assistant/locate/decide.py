@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import RootModel
 
 from assistant.facts.fact import Fact, Proof, Value, make_fact
 from assistant.facts.requests import OUTCOMES
@@ -42,15 +41,11 @@ class _Reason(Strict):
     sure: bool = False
 
 
-class _Reasons(RootModel[dict[str, _Reason]]):
-    pass
-
-
 @cache
 def read_reasons() -> Mapping[str, _Reason]:
     """Every reason, by its name."""
     path = Path(__file__).with_name("reasons.yaml")
-    return read_yaml(path, _Reasons, "why commands fail").root
+    return read_yaml(path, dict[str, _Reason], "why commands fail")
 
 
 @dataclass(frozen=True)

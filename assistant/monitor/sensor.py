@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import RootModel
-
 from assistant.facts.fact import Value, make_fact
 from assistant.monitor.source import Trouble
 from traffic.files import Strict, read_yaml
@@ -31,15 +29,11 @@ class SensorWords(Strict):
     priority: Literal["low", "medium", "high"]
 
 
-class _Words(RootModel[dict[str, SensorWords]]):
-    pass
-
-
 @cache
 def read_sensor_words() -> dict[str, SensorWords]:
     """The words of every condition, by kind."""
     path = Path(__file__).with_name("sensor.yaml")
-    return read_yaml(path, _Words, "the words of the sensor's conditions").root
+    return read_yaml(path, dict[str, SensorWords], "the words of the sensor's conditions")
 
 
 @dataclass(frozen=True)

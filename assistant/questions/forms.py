@@ -4,8 +4,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-from pydantic import RootModel
-
 from traffic.files import Strict, read_yaml
 
 NONE, FEEDBACK = "none", "feedback"
@@ -30,14 +28,6 @@ class QueryForm(Strict):
     examples: tuple[str, ...]
 
 
-class _Forms(RootModel[dict[str, QueryForm]]):
-    pass
-
-
-class _Terms(RootModel[dict[str, dict[str, str]]]):
-    pass
-
-
 @cache
 def read_forms() -> dict[str, QueryForm]:
     """The closed set of queries, in the order in which they are tried."""
@@ -47,7 +37,7 @@ def read_forms() -> dict[str, QueryForm]:
 @cache
 def all_forms() -> dict[str, QueryForm]:
     """The same with what is not asked of a plant."""
-    return read_yaml(_FOLDER / "queries.yaml", _Forms, "a form a query").root
+    return read_yaml(_FOLDER / "queries.yaml", dict[str, QueryForm], "a form a query")
 
 
 @cache
@@ -63,7 +53,7 @@ def compile_terms() -> dict[str, dict[str, re.Pattern[str]]]:
 @cache
 def read_terms() -> dict[str, dict[str, str]]:
     """Patterns by group and name, as terms.yaml has them."""
-    return read_yaml(_FOLDER / "terms.yaml", _Terms, "patterns by group").root
+    return read_yaml(_FOLDER / "terms.yaml", dict[str, dict[str, str]], "patterns by group")
 
 
 @cache

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assistant.answers.answer import answer
@@ -90,9 +90,35 @@ def run_answers(
     paths, roots = tuple(cases) or found, Roots(data, recordings)
     plan = plan_cases(paths, roots)
     models = load_models(settings)
-    results: list[CaseResult] = []
-    captures: dict[str, str] = {}
-    why: list[str] = []
+    asked = _ask_all(plan, roots, models, progress)
+    skipped = (*plan.skipped, *_counted(asked.why))
+    groups = {one.capture: plan.sources[one.capture].group for one in asked.results}
+    return AnswersRun(
+        name="answers",
+        origin=make_origin(),
+        cases=hash_files(paths),
+        captures=asked.captures,
+        adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
+        writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
+        groups=groups,
+        measured=_summarise(asked.results, groups),
+        results=tuple(asked.results),
+        skipped=skipped,
+        notes=(*note_skipped(skipped), *_note_learned(models, asked.captures, plan.sources)),
+    )
+
+
+@dataclass
+class _Asked:
+    """Graded answers, the hashes of the captures that were read, and why cases were left out."""
+
+    results: list[CaseResult] = field(default_factory=list)
+    captures: dict[str, str] = field(default_factory=dict)
+    why: list[str] = field(default_factory=list)
+
+
+def _ask_all(plan: Plan, roots: Roots, models: Models, progress: Progress | None) -> _Asked:
+    asked = _Asked()
     with (
         tempfile.TemporaryDirectory() as home,
         open_index(home) as index,
@@ -107,36 +133,23 @@ def run_answers(
             except UserError as error:
                 if not any(case.error for case in mine):
                     raise
-                results += [grade_refusal(case, str(error)) for case in mine]
+                asked.results += [grade_refusal(case, str(error)) for case in mine]
                 continue
             analysis = analyse_capture(
                 read.capture, models.llm, models.card, read.plant, read.local
             )
-            captures[name] = read.sha256
+            asked.captures[name] = read.sha256
             for case in mine:
                 if absent := case.parts - read.parts.keys():
-                    why.append(f"the truth of {name} names no {min(absent)}")
+                    asked.why.append(f"the truth of {name} names no {min(absent)}")
                     continue
                 filled = _fill(case, read)
                 answer = _ask(filled, analysis, index, history, models)
-                results.append(grade_answer(filled, answer, _addresses(filled, read), index))
+                graded = grade_answer(filled, answer, _addresses(filled, read), index)
+                asked.results.append(graded)
                 if progress:
-                    progress(len(results), len(plan.cases))
-    skipped = (*plan.skipped, *_counted(why))
-    groups = {one.capture: plan.sources[one.capture].group for one in results}
-    return AnswersRun(
-        name="answers",
-        origin=make_origin(),
-        cases=hash_files(paths),
-        captures=captures,
-        adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
-        writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
-        groups=groups,
-        measured=_summarise(results, groups),
-        results=tuple(results),
-        skipped=skipped,
-        notes=(*note_skipped(skipped), *_note_learned(models, captures, plan.sources)),
-    )
+                    progress(len(asked.results), len(plan.cases))
+    return asked
 
 
 def _summarise(results: Sequence[CaseResult], groups: Mapping[str, str]) -> tuple[Measured, ...]:

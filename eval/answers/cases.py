@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from assistant.diagnosis.standing import Standing
 from eval.testbed.events.catalogue import KINDS
 from eval.testbed.sensor import DEGRADATIONS
 from traffic.errors import UserError
-from traffic.files import Strict, read_text
+from traffic.files import Strict, read_yaml
 from traffic.labels import LABELS, NORMAL
 
 NO_CAUSE = "none"
@@ -34,7 +33,7 @@ _ORIGINS = ("sample", "data", "file", "simulated", "recorded")
 
 Number = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9]*-)?\d{2,4}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
-Form = TypeVar("Form", bound=BaseModel)
+Form = TypeVar("Form")
 
 
 class Question(Strict):
@@ -273,10 +272,6 @@ class EntryFile(Strict):
     cases: Annotated[tuple[Entry, ...], Field(min_length=1)]
 
 
-class _Entries(RootModel[tuple[Entry, ...]]):
-    """Short lines about captures that lie beside the file."""
-
-
 def find_cases(beginning: Literal["retrieval", "answers"]) -> tuple[Path, ...]:
     """The shipped files of one kind of cases, by name."""
     patterns = (
@@ -292,7 +287,7 @@ def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
         UserError: a file is missing or not YAML, a key is wrong or missing (all of a file are
             named), or an id is used twice.
     """
-    files = {path: _read(path, QuestionFile) for path in paths}
+    files = {path: _validate(path, _load(path), QuestionFile) for path in paths}
     _need_distinct([(path, one.id) for path, file in files.items() for one in file.questions])
     return tuple(files.values())
 
@@ -308,7 +303,7 @@ def read_cases(paths: Sequence[Path]) -> tuple[CaseFile, ...]:
 def _read_case_file(path: Path) -> CaseFile:
     content = _load(path)
     if isinstance(content, list):
-        entries = _validate(path, content, _Entries).root
+        entries = _validate(path, content, tuple[Entry, ...])
         return _expand(entries, path.parent.name, path.parent)
     if isinstance(content, dict) and "folder" in content:
         file = _validate(path, content, EntryFile)
@@ -344,24 +339,13 @@ def _expand(entries: Sequence[Entry], folder: str, beside: Path | None) -> CaseF
     return CaseFile.model_construct(version=1, captures=captures, cases=tuple(cases))
 
 
-def _read(path: Path, form: type[Form]) -> Form:
-    return _validate(path, _load(path), form)
-
-
-def _load(path: Path) -> Any:
-    text = read_text(path, "a file of cases")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not YAML ({reason}); expected a file of cases; correct it"
-        ) from error
+def _load(path: Path) -> object:
+    return read_yaml(path, object, "a file of cases")
 
 
 def _validate(path: Path, content: Any, form: type[Form]) -> Form:
     try:
-        return form.model_validate(content)
+        return TypeAdapter(form).validate_python(content)
     except ValidationError as error:
         # A list that lost its wrong items is no shorter than it was.
         mistakes = error.errors(include_url=False, include_input=False)

@@ -85,23 +85,16 @@ def grade_answer(
         index: the knowledge base that citations must resolve in.
     """
     diagnosis = answer.diagnosis
-    text, shown = answer.text.lower(), without_marks(answer.text)
-
-    def mentions(alternatives: str) -> bool:
-        return any(word.strip().lower() in text for word in alternatives.split("|"))
-
-    missing = (
-        *(one for one in case.mentions if not mentions(one)),
-        *(one for one in case.must if not re.search(one, shown, re.IGNORECASE)),
-    )
-    headline = diagnosis.cause if diagnosis else ""
+    headline, label, said = "", NO_CAUSE, ""
+    if diagnosis:
+        headline, label, said = diagnosis.cause, diagnosis.label or NO_CAUSE, diagnosis.standing
+    shown = without_marks(answer.text)
+    missing = _find_missing(case, answer.text.lower(), shown)
     claimed = (
         *(one for one in case.denies if one.lower() in headline.lower()),
         *(one for one in case.must_not if re.search(one, shown, re.IGNORECASE)),
     )
     unsupported = _unsupported(answer, index)
-    label = (diagnosis.label or NO_CAUSE) if diagnosis else NO_CAUSE
-    said = diagnosis.standing if diagnosis else ""
     cause = label in case.causes if case.causes else not missing if case.must else None
     named = any(one and one in shown.split("\n")[0] for one in devices)
     device = diagnosis is not None and (diagnosis.device in devices or named)
@@ -152,6 +145,18 @@ def grade_refusal(case: Case, message: str) -> CaseResult:
         standing="", headline=message, missing=() if right else (case.error or "an answer",),
         claimed=(), unsupported=(), seconds=0.0, measures=measures,
     )  # fmt: skip
+
+
+def _find_missing(case: Case, text: str, shown: str) -> tuple[str, ...]:
+    """What a text in small letters had to mention, and its words as shown had to match, and do not."""
+
+    def mentions(alternatives: str) -> bool:
+        return any(word.strip().lower() in text for word in alternatives.split("|"))
+
+    return (
+        *(one for one in case.mentions if not mentions(one)),
+        *(one for one in case.must if not re.search(one, shown, re.IGNORECASE)),
+    )
 
 
 def _claims_wrongly(case: Case, label: str, standing: str) -> bool:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import RootModel
-
 from assistant.detection import Analysis, analyse_capture
 from assistant.diagnosis import diagnose
 from assistant.diagnosis.claims import find_fault
@@ -126,15 +124,11 @@ class _Written(Strict):
     never: tuple[str, ...] = ()
 
 
-class _File(RootModel[list[_Written]]):
-    pass
-
-
 @cache
 def read_paraphrases() -> tuple[Trial, ...]:
     """The sentences that were written by hand."""
     trials = []
-    for one in read_yaml(_PARAPHRASES, _File, "paraphrases").root:
+    for one in read_yaml(_PARAPHRASES, list[_Written], "paraphrases"):
         fact = make_fact("written", one.fact, one.values)
         trials += [Trial("by hand", sentence, (fact,), True) for sentence in one.says]
         trials += [Trial("by hand", sentence, (fact,), False) for sentence in one.never]

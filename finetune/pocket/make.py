@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
@@ -40,7 +42,7 @@ from finetune.dataset import (
 from finetune.pocket.pretrain import Phase, build_model, pretrain
 from finetune.pocket.tokenizer import build_tokenizer
 from finetune.recipe import Draw, Recipe
-from finetune.sft import tune
+from finetune.sft import Knobs, train
 from finetune.stages import claim_folder, make_once
 from prompts.messages import ANSWERS
 from prompts.window_text import vocabulary
@@ -221,11 +223,7 @@ def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path)
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
     drawn = draw_varied(texts, recipe.sft, recipe)
-    loss = tune(
-        work / "base",
-        drawn,
-        folder,
-        steps,
+    knobs = Knobs(
         rank=recipe.sft.rank,
         epochs=1,
         batch=recipe.sft.batch,
@@ -233,7 +231,14 @@ def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path)
         max_minutes=recipe.sft.max_minutes,
         seed=recipe.seed,
     )
-    log.info("tuning loss, nats a token: %.4f", loss)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("tuning the adapter", total=None)
+        tuned = train(
+            work / "base", drawn, folder, steps, knobs,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )  # fmt: skip
+    log.info("tuning loss, nats a token: %.4f", tuned.loss)
 
 
 def _measure(windows: pd.DataFrame, llm: LocalLLM, calibration: Calibration) -> dict[str, float]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import RootModel
-
 from assistant.app.live import Live
 from assistant.app.subject import Subject
 from assistant.app.views.markup import render
@@ -28,14 +26,10 @@ class _Words(Strict):
     priority: str = ""
 
 
-class _File(RootModel[dict[str, _Words]]):
-    pass
-
-
 @cache
 def _read_words() -> dict[str, _Words]:
     path = Path(__file__).with_name("words.yaml")
-    return read_yaml(path, _File, "what the page says").root
+    return read_yaml(path, dict[str, _Words], "what the page says")
 
 
 @dataclass(frozen=True)
