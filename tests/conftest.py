@@ -66,6 +66,16 @@ def index(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
         yield opened
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama to tune, on one thread, so that equal seeds give equal weights."""
+    import torch
+    from tiny_bases import build_base
+
+    torch.set_num_threads(1)
+    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
+
+
 @pytest.fixture(scope="session")
 def line() -> Any:
     """The analysis of the bottling line with its three incidents; only read."""

@@ -50,12 +50,6 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
-
-
-@pytest.fixture(scope="module")
 def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("experts")
     return {

@@ -20,12 +20,6 @@ from traffic.files import SUMS, write_sums
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_plants(tmp_path_factory.mktemp("data"), (1,), hours=0.06)
 

@@ -28,12 +28,6 @@ PROMPTS = [classification_prompt(text) for text in ("quiet", "sent 20 30", "host
 CHOICES = [ANSWERS[label] for label in LABELS]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
-
-
 def put(home: Path, name: str, base: Path, rank: int, **more: object) -> Path:
     """A random adapter of a site."""
     site, family = name.split("/")

@@ -32,12 +32,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_plants(tmp_path_factory.mktemp("data"), (1, 2, 3), hours=0.06)
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
-
-
 def order(base: Path, data: Path, *more: str) -> list[str]:
     asked = ["--base", str(base), "--data", str(data), "--site", "demo"]
     return ["finetune", "sft", *asked, *SMALL, *more]

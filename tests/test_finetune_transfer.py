@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 import torch
 from labelled_folders import write_plants
-from tiny_bases import build_base
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -19,12 +18,6 @@ from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError
 
 SMALL = ["--plants", "0", "--epochs", "1", "--batch", "8"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    torch.set_num_threads(1)
-    return build_base(tmp_path_factory.mktemp("bases") / "tiny", "llama")
 
 
 @pytest.fixture(scope="module")

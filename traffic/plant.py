@@ -262,12 +262,14 @@ class Plant:
             if one.writers
         }
 
+    def short_name_of(self, address: str) -> str:
+        """``"press-plc"`` for a device, the address itself for anybody else."""
+        return next((one.name for one in self.devices if one.address == address), address)
+
     def name_of(self, address: str) -> str:
         """``"press-plc (192.168.1.104)"`` for a device, the address itself for anybody else."""
-        for device in self.devices:
-            if device.address == address:
-                return f"{device.name} ({address})"
-        return address
+        name = self.short_name_of(address)
+        return address if name == address else f"{name} ({address})"
 
 
 def is_local(

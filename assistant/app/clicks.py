@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from assistant.app.subject import Subject
 from assistant.app.thread import Thread, put_question, take_remark
 from assistant.app.views.alarms import declare, find_alarm, question_of
 from assistant.history import History
@@ -46,7 +45,9 @@ def take_click(thread: Thread, click: Click) -> None:
     elif click.act == "interval":
         open_device(thread, click.device, _read_span(click))
     elif click.act == "ask":
-        put_question(thread, f"What is wrong with {_name(thread.subject, click.device)}?")
+        put_question(
+            thread, f"What is wrong with {thread.subject.plant.short_name_of(click.device)}?"
+        )
     elif click.act == "cite" and click.chunk:
         thread.cited, thread.view = (click.chunk, click.excerpt), "setup"
     elif click.act in ("confirm", "wrong", "false_alarm"):
@@ -75,10 +76,6 @@ def act_on_alarm(
         return declare(history, found.alarm, act, thread.who, why, span_s)
     except UserError as mistake:
         return str(mistake)
-
-
-def _name(subject: Subject, device: str) -> str:
-    return next((one.name for one in subject.plant.devices if one.address == device), "") or device
 
 
 def _read_span(click: Click) -> tuple[float, float] | None:

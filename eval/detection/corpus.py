@@ -27,6 +27,7 @@ from traffic.datasets import find_labelled, name_capture
 from traffic.datasets.formats import FORMS, Form, label_flows
 from traffic.datasets.labelling import label_samples, label_windows
 from traffic.errors import UserError
+from traffic.files import file_hash
 from traffic.labels import LABELS, NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant
 from traffic.samples import make_samples
@@ -193,8 +194,7 @@ def _hash(path: Path) -> str:
 @cache
 def _hash_at(path: Path, _mtime_ns: int, _size: int) -> str:
     """A file is a neighbour of many captures: it is hashed once, and again when it has changed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)
 
 
 # ---- All captures of a folder ----

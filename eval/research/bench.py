@@ -29,7 +29,7 @@ from assistant.answers.answer import answer
 from assistant.detection.pipeline import analyse
 from assistant.llm.adapters import POCKET, load_adapter
 from assistant.offline import hush_libraries
-from eval.research.bench_knowledge import PAGES, PASSAGES, measure_ingest, measure_search
+from eval.research.bench_knowledge import PAGES, PASSAGES, measure_ingest, measure_search, time_once
 from knowledge_base.index import ensure_samples, open_index
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import render_windows
@@ -184,7 +184,9 @@ def measure_answer(folder: Path) -> list[Row]:
         ensure_samples(index)
         indexed_s = time.perf_counter() - start
         question = "why is 192.168.1.195 behaving oddly?"
-        first_s, *others_s = [_time(lambda: answer(question, analysis, index)) for _ in range(3)]
+        first_s, *others_s = [
+            time_once(lambda: answer(question, analysis, index)) for _ in range(3)
+        ]
     more_s = min(others_s)
     return [
         Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
@@ -237,7 +239,7 @@ def measure_help(folder: Path) -> list[Row]:
     del folder
     command = [sys.executable, "-m", "assistant.cli", "--help"]
     run = partial(subprocess.run, check=True, capture_output=True)
-    best = min(_time(lambda: run(command)) for _ in range(5))
+    best = min(time_once(lambda: run(command)) for _ in range(5))
     return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
 
 
@@ -269,12 +271,6 @@ def measure_starts(folder: Path) -> list[Row]:
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _time(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _measure_peak(what: str, most_gb: float | None = None) -> Row:

@@ -120,9 +120,9 @@ def measure_ingest(folder: Path, attack: Path) -> Ingest:
     manual = write_manual(folder / "manual.pdf")
     with open_index(folder / "home") as index:
         index.read_question("warm")
-        read_s = _time(lambda: index.add([manual, attack], dry=True))
+        read_s = time_once(lambda: index.add([manual, attack], dry=True))
         cpu_s = -time.process_time()
-        all_s = _time(lambda: index.add([manual, attack]))
+        all_s = time_once(lambda: index.add([manual, attack]))
         cpu_s += time.process_time()
         count = len(index.manifest.chunk_ids)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -168,9 +168,9 @@ def measure_search(folder: Path) -> Searches:
     documents = read_documents(manual).documents
     made = _make_random(make_chunks(documents[0]), rng)
     with open_index(folder / "home", RandomVectors()) as index:
-        fill_s = _time(lambda: index.add_documents(documents, made=made))
+        fill_s = time_once(lambda: index.add_documents(documents, made=made))
         asked = [" ".join(rng.choice(_WORDS, 5)) for _ in range(_ASKED + 1)]
-        first_s = _time(lambda: search(index, asked[0]))
+        first_s = time_once(lambda: search(index, asked[0]))
         search_s = _time_each(asked[1:], lambda one: search(index, one))
         order_s = _time_each(
             [found for one in asked if (found := find_candidates(index, one))],
@@ -178,7 +178,7 @@ def measure_search(folder: Path) -> Searches:
         )
         chroma_s = _time_each(asked, lambda one: _plain(index, one))
     with open_index(folder / "home", RandomVectors()) as index:
-        again_s = _time(lambda: search(index, asked[0]))
+        again_s = time_once(lambda: search(index, asked[0]))
     packaged = SentenceEmbedder()
     packaged.read_question(asked[0])
     read_s = _time_each(asked, packaged.read_question)
@@ -201,10 +201,11 @@ def _plain(index: Index, question: str) -> None:
 
 
 def _time_each(some: Iterable[One], work: Callable[[One], object]) -> np.ndarray:
-    return np.array([_time(partial(work, one)) for one in some])
+    return np.array([time_once(partial(work, one)) for one in some])
 
 
-def _time(work: Callable[[], object]) -> float:
+def time_once(work: Callable[[], object]) -> float:
+    """Seconds that some work takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
 from traffic.simulation.distributions import log_uniform
 from traffic.simulation.plant import WIRELESS
@@ -60,7 +61,7 @@ def _split_keepalives(flows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     due = np.floor(duration / np.where(alive_s > 0, alive_s, np.inf))
     most = np.minimum(flows["orig_pkts"], flows["resp_pkts"]).to_numpy(float)
     many = np.maximum(np.minimum(due, (most - 1) // 2), 0).astype(np.int64)
-    row, place = np.repeat(np.arange(len(flows)), many), _counter(many)
+    row, place = np.repeat(np.arange(len(flows)), many), count_up(many)
     ts = flows["ts"].to_numpy(float)[row] + (place + 1) * alive_s[row]
     alive = pd.DataFrame({"flow": row, "slot": np.floor(ts / SAMPLE_S).astype(np.int64)})
     alive = alive.assign(orig_pkts=2, resp_pkts=2, orig_syns=0, spoken=0.0)
@@ -72,11 +73,6 @@ def _split_keepalives(flows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         alive[f"{side}_bytes"] = _part_of(taken, many, row, place)
         flows = flows.assign(**{size: kept, pkts: flows[pkts] - 2 * many})
     return flows, alive
-
-
-def _counter(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, … for each run, as in ``traffic.capture``."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _part_of(total: np.ndarray, many: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -120,7 +116,7 @@ def _place_exchanges(
     """Activity of every exchange at its time, with its share of the packets."""
     chosen = flows.iloc[spaced]
     many = np.rint(chosen["exchanges"].to_numpy(float)).astype(np.int64)
-    row, place = np.repeat(np.arange(len(chosen)), many), _counter(many)
+    row, place = np.repeat(np.arange(len(chosen)), many), count_up(many)
     gap = chosen["duration"].to_numpy(float) / np.maximum(many - 1, 1)  # the last ends the flow
     first, last = place == 0, place == many[row] - 1
     late = np.where(first | last, 0.0, rng.uniform(0, 0.04, len(row)) * gap[row])

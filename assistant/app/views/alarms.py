@@ -154,8 +154,7 @@ def question_of(alarm: Alarm, plant: Plant) -> str:
     """What is asked of an alarm by one click."""
     if alarm.label == SENSOR:
         return _ASKED_OF_SENSOR
-    known = next((one.name for one in plant.devices if one.address == alarm.device), "")
-    return f"What is wrong with {known or alarm.device}?"
+    return f"What is wrong with {plant.short_name_of(alarm.device)}?"
 
 
 # ---- What people do with an alarm ----
