@@ -4,6 +4,7 @@ one every 10 s."""
 import numpy as np
 import pandas as pd
 import pytest
+from frames import SERVER, dnp3_message, read, talk
 from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
@@ -132,6 +133,18 @@ def test_a_full_link_shows_in_what_it_does_to_packets(letter, resent, reason):
     rows = [(int(START_S // 10) + 402, DEVICE, CLOUD, "retransmission", -1, resent, 0)]
     lossy = view_of(download(), evidence=rows)  # of 60,000 packets
     assert health(HOUR + letter * 12 + HOUR, lossy)[1] == reason
+
+
+def test_requests_that_failed_are_told_of_a_device_that_no_window_shows(tmp_path):
+    unknown = dnp3_message(b"\xc0\xc1\x81\0\2", 1, 4, 0x44)  # "object unknown"
+    turns = [(">", dnp3_message(b"\xc0\xc1\x01", 4, 1)), ("<", unknown)] * 3
+    made = read(tmp_path, talk(20000, *turns))
+    view, none = TrafficView(made, make_samples(made)), verdict_table("")
+    health = judge_health(SERVER, none, view)
+    assert (health.standing, health.reason, health.windows) == ("inconclusive", "failures", 0)
+    (asked, codes) = describe_health(health, none, view).facts
+    assert (asked.values["asked"], asked.values["refused"]) == (3, 3)
+    assert codes.text.endswith("3 object unknown.")
 
 
 def test_a_stretch_ends_where_windows_no_longer_touch():

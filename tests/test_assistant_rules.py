@@ -44,6 +44,7 @@ A, B = b"\x00\x1b\x1b\0\0\x0a", b"\x00\x1b\x1b\0\0\x0b"
 MAC_A, MAC_B = A.hex(":"), B.hex(":")
 ALL = b"\x01\x0e\xcf\0\0\0"
 OUTSIDE = "203.0.113.5"
+ELSEWHERE = "192.168.1.66"
 
 
 def _view(tmp_path: Path, frames: list[Frame]) -> TrafficView:
@@ -659,6 +660,23 @@ def test_the_filter_of_requests_selects_those_that_were_counted(tmp_path):
     selected = tshark.fields(tmp_path / "capture.pcap", fact.proof.filter, "frame.number")
     assert selected[0] == [str(fact.proof.frames[0])]
     assert len(selected) == 400
+
+
+@pytest.mark.parametrize(
+    ("before", "new"),
+    [
+        (udp_packet(b"x"), [("new_writer", "unauthorized_command", CLIENT)]),
+        (
+            udp_packet(b"x", src=ELSEWHERE, dst=CLIENT),
+            [],
+        ),  # the server was not there to be written to
+    ],
+    ids=["seen", "not seen"],
+)
+def test_who_writes_is_new_to_a_device_that_was_watched_before(tmp_path, before, new):
+    writes = _asks(*[(1, 6, at) for at in range(5)], code=0)
+    view = _view(tmp_path, [(300.0, ethernet(before)), *writes])
+    assert [one for one in _found(view) if one[0] == "new_writer"] == new
 
 
 # ---- Resolvers that fail their clients ----

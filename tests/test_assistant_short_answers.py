@@ -269,6 +269,12 @@ if __name__ == "__main__":
             (GOLDEN / f"{one}.txt").write_text(_golden(one, opened), encoding="utf-8")
 
 
+def test_refusals_that_were_counted_are_sure_where_no_window_was_judged() -> None:
+    """Half a second of a session: five of its twelve requests were refused."""
+    said = _ask("../protocols/s7ident/capture", "does every request succeed?")
+    assert (said.standing, said.text.splitlines()[0]) == ("likely", "**5 of 12 requests failed.**")
+
+
 @pytest.mark.parametrize(
     "question",
     ["is anyone writing to {}?", "who talks to the internet?", "are we losing packets?", "does {} answer?",

@@ -21,7 +21,7 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
-from assistant.facts.requests import OUTCOMES, is_refused
+from assistant.facts.requests import OUTCOMES, is_often, is_refused
 from assistant.facts.sensor import find_blindness
 from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
@@ -343,7 +343,10 @@ def _all_requests(asked: Asked) -> Answer:
     reply = asked.is_well(failed.empty) if mostly else ""  # "did it answer?" mostly
     line = say(kind, reply, failed=len(failed), asked=len(rows))
     rest = tuple(fact for fact in asked.found.facts if fact not in facts)
-    return Answer(line, (*facts, *rest))
+    # Refusals were counted; that needs no window to judge a device by.
+    counted = is_often(int(is_refused(failed).sum()), len(rows))
+    unjudged = asked.found.standing == "inconclusive"
+    return Answer(line, (*facts, *rest), standing="likely" if counted and unjudged else None)
 
 
 ACCEPTED = re.compile(

@@ -151,7 +151,8 @@ def _judge(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
     if not blind and _lacks_questions(view, device):
         blind = "one_way"  # of UDP, where no handshake tells it
     if not mine.any():
-        return Health(device, "inconclusive", blind or "unseen", (), 0, 0.0)
+        failing = "failures" if fails_often(view, device) else ""
+        return Health(device, "inconclusive", blind or failing or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     stretches = tuple(
         one

@@ -52,7 +52,12 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
 def fails_often(view: TrafficView, device: str) -> bool:
     """Whether more requests of a device or to it failed than an accident explains."""
     rows = _requests(view, device)
-    return int(_is_failure(rows).sum()) >= max(_MIN_FAILED, _FAILED_SHARE * len(rows))
+    return is_often(int(_is_failure(rows).sum()), len(rows))
+
+
+def is_often(failed: int, asked: int) -> bool:
+    """Whether so many failures are more than an accident explains."""
+    return failed >= max(_MIN_FAILED, _FAILED_SHARE * asked)
 
 
 def _requests(view: TrafficView, device: str) -> pd.DataFrame:

@@ -259,6 +259,21 @@ class TrafficView:
             frames=("frame", lambda frames: tuple(int(f) for f in frames.iloc[:5] if f)),
         ).reset_index()
 
+    @cached_property
+    def first_seen_s(self) -> dict[str, float]:
+        """When each address first took part in a conversation."""
+        rows = self.flow_slots
+        ends = pd.concat(
+            [rows[[end, "since_s"]].set_axis(["end", "s"], axis=1) for end in ("src", "dst")]
+        )
+        return ends.astype({"end": "str"}).groupby("end")["s"].min().to_dict()
+
+    def watched_s(self, writes: pd.DataFrame) -> pd.Series:
+        """How long the servers of ``writes`` were watched before these began: a capture may hold
+        other machines, or another day, before it holds them."""
+        known_s = writes["server"].map(self.first_seen_s).astype("float64").fillna(self.start_s)
+        return writes["since_s"] - known_s.clip(lower=self.start_s)
+
     def write_slots(self, client: str, server: str) -> pd.DataFrame:
         """The slots in which a client wrote to a server, as ``slot``."""
         events = self._write_events

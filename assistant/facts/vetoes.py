@@ -174,7 +174,7 @@ def wrote_before(found: Attribution, view: TrafficView) -> bool:
     if len(mine) and watching.all() and (mine["since_s"] - view.start_s >= _ONSET_S).any():
         return False
     baseline_s = mine["since_s"] - view.start_s
-    if (baseline_s >= BASELINE_S).any():
+    if (view.watched_s(mine) >= BASELINE_S).any():
         return False
     rows = view.evidence_of(found.device, ("modbus_write",))
     burst = (rows["count"] >= _BURST_PER_S * SAMPLE_S) | (rows["distinct"] >= _BURST_REGISTERS)

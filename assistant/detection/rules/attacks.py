@@ -168,14 +168,14 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
     """Writers that were not there before, and those that plant.yaml does not allow."""
     hits = []
     allowed = view.allowed_writers
-    for row in view.writes.itertuples():
+    for row in view.writes.assign(watched_s=view.watched_s(view.writes)).itertuples():
         client, server = str(row.client), str(row.server)
         listed = allowed.get(server)
         if listed is not None:
             if client in listed:
                 continue
             kind = "forbidden_writer"
-        elif row.since_s - view.start_s >= BASELINE_S:
+        elif row.watched_s >= BASELINE_S:
             kind = "new_control" if row.control else "new_writer"
         else:
             continue
