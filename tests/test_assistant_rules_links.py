@@ -264,6 +264,59 @@ def test_a_megabyte_to_whom_ten_minutes_did_not_show(tmp_path, first_s, found):
     assert [label for label, *_ in told] == found
 
 
+@pytest.mark.parametrize(
+    ("port", "said", "found"),
+    [(443, b"", ["exfiltration"]), (443, b"\x16\x03\x03" + b"\0" * 90, [])],
+    ids=["no hello", "a server that speaks"],
+)
+def test_what_is_sent_to_a_port_of_tls_where_nobody_speaks(tmp_path, port, said, found):
+    """A megabyte to an address that is new, of who looked up some name before."""
+    ends = (52000, port)
+    frames = [(700.0, ethernet(tcp_packet("S", 0, b"", PANEL, CLOUD, *ends)))]
+    frames.append((700.1, ethernet(tcp_packet("SA", 0, b"", CLOUD, PANEL, *ends[::-1]))))
+    if said:
+        frames.append((700.15, ethernet(tcp_packet("PA", 1, said, CLOUD, PANEL, *ends[::-1]))))
+    frames += [_sent(700.2 + n / 50, PANEL, CLOUD, 1 + 1400 * n, 1400, ends) for n in range(900)]
+    told = _facts(tmp_path, [*_words(PANEL, 800), *_looked_up(b"clock", 650.0), *frames], "upload")
+    assert [label for label, *_ in told] == found
+
+
+def _looked_up(name: bytes, *times: float) -> list[Frame]:
+    """Questions of the panel for a name, each answered at once."""
+    label = bytes([len(name)]) + name + b"\x05plant\x00" + struct.pack(">HH", 1, 1)
+    frames = []
+    for n, ts in enumerate(times):
+        ports = 33000 + n, 53
+        ask = struct.pack(">HHHHHH", n, 0x0100, 1, 0, 0, 0) + label
+        answer = struct.pack(">HHHHHH", n, 0x8180, 1, 0, 0, 0) + label
+        frames.append((ts, ethernet(udp_packet(ask, PANEL, STORE, *ports))))
+        frames.append((ts + 0.01, ethernet(udp_packet(answer, STORE, PANEL, *ports[::-1]))))
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (_looked_up(b"clock", *range(20, 800, 30)), [("c2", PANEL)]),
+        (_looked_up(b"clock", *range(20, 800, 30)) + _looked_up(b"maker", 580.0), []),
+    ],
+    ids=["the same all the time", "another"],
+)
+def test_a_name_that_is_asked_for_all_the_time_leads_nowhere_new(tmp_path, names, found):
+    frames = [*_words(PANEL, 800), *names, *_beacons(_JITTERED, [b"\1" * 90] * 8)]
+    told = _facts(tmp_path, frames, "rhythm_kept")
+    assert [(label, device) for label, device, _ in told] == found
+
+
+@pytest.mark.parametrize(("first_s", "found"), [(150.0, [("c2", PANEL)]), (110.0, [])])
+def test_a_rhythm_of_seconds_shows_sooner_that_it_was_not_there(tmp_path, first_s, found):
+    """Twelve calls, 4 s apart a quarter more or less: two minutes without any are enough."""
+    times = [first_s + 4.0 * n + (n % 3 - 1) for n in range(12)]
+    frames = [*_words(PANEL, 800), *_beacons(times, [b"\1" * 90] * 12)]
+    told = _facts(tmp_path, frames, "rhythm_kept")
+    assert [(label, device) for label, device, _ in told] == found
+
+
 # ---- A server that refuses several clients now and then ----
 
 

@@ -27,6 +27,7 @@ _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 _INFRASTRUCTURE_WEIGHT = 0.02
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
 # Of packets sent again or met by a full buffer; below it a profile's exclusion denies packet loss.
+_MUCH_BYTES = 1e6  # that left the plant
 _TROUBLED_SHARE = 0.01
 _FEW_CONNECTIONS = 20.0
 _PAUSE_SLOTS = 6  # a window's length without what carries a label ends it
@@ -105,9 +106,12 @@ def weigh_nothing(*_: object) -> pd.Series:
     return pd.Series(dtype=float)
 
 
-def weigh_sent(flows: pd.DataFrame, *_: object) -> pd.Series:
-    """Bytes that the device sent to each peer."""
-    return flows.groupby("other")["sent_bytes"].sum().astype(float)
+def weigh_sent(flows: pd.DataFrame, view: TrafficView, *_: object) -> pd.Series:
+    """Bytes that the device sent to each peer; where much left the plant, those outside alone: a
+    camera's recorder gets more of it than anybody who robs it."""
+    sent = flows.groupby("other")["sent_bytes"].sum().astype(float)
+    outside = sent[~sent.index.isin(list(view.local))]
+    return outside if outside.sum() >= _MUCH_BYTES else sent
 
 
 def weigh_volume(flows: pd.DataFrame, *_: object) -> pd.Series:

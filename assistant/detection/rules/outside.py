@@ -7,21 +7,23 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.contacts import first_contact, is_named
+from assistant.facts.contacts import NAMED_S, first_contact, is_named
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
+from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
 _MET_LATE_BYTES = 1e6  # the same to an address that ten minutes did not show
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
-_FEW_CALLS, _FEW_CALLS_S = 6, 60.0  # the same of who began late
-_LATE_S = 300.0
+_FEW_CALLS, _FEW_CALLS_S = 6, 40.0  # the same of who began late
+_LATE_S, _LATE_LEAST_S, _LATE_SPACINGS = 300.0, 120.0, 20.0
 _CLOCKWORK = 0.05  # half of the spacings within this share of their median
 _RHYTHM = 0.4  # the same where each call says as much, or where nothing is raised; calls by chance have 0.7
 _SAME_SIZE, _MOSTLY_SAME = 0.05, 0.8
+_USUAL_NAME = 3  # times that a name was asked for before, by who asks for it all the time
 _SMALL_BYTES = 5_000.0  # a call that says little
 _DNS = 53
 _TLS = (443, 853, 993, 995, 8443, 8883)
@@ -35,12 +37,15 @@ _SENTENCES = {
     "received {got_bytes}.",
     "first_met": "It had nothing to do with that address before, in the {known_s} that it was seen.",
     "met_at_start": "Whether that address is new to it this recording cannot tell: it begins with it.",
+    "no_hello": "That went to a port of TLS, where a server speaks before any data come, and this one said nothing: it "
+    "was not TLS.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
     "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, each answered with little.",
     "rhythm_kept": "{device} calls {target}, outside the plant, about every {spacing_s} (half of the calls keep to it "
     "within {jitter_s}) and says the same amount each time, as a program does: {attempts:call} between {first_time_s} "
     "and {last_time_s}, each answered with little.",
-    "named_others": "It looks other things up by name, and no name before the first of these calls.",
+    "named_others": "It looks other things up by name, and before the first of these calls nothing that it does not "
+    "look up all the time.",
     "began_late": "It made none of these calls in the first {known_s} that it was seen.",
     "masked": "{device} kept a session with {target}, outside the plant, for {longest_s} at a port of TLS, and what "
     "they said was not TLS: {mean_bytes} a packet of data, less than its shortest record.",
@@ -58,7 +63,9 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
         # what its maker meant it to: a camera sends much.
         first_s = float(rows["since_s"].min())
         met = first_contact(view, device, target, rows["port"].unique(), first_s)
-        if rows["port"].isin(ORDINARY).any() and not _is_misused(rows) and met.named:
+        ordinary = rows["port"].isin(ORDINARY).any() and not _is_misused(rows)
+        ordinary &= not (masked := _lacks_hello(rows))
+        if ordinary and met.named:
             continue
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
@@ -72,7 +79,11 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
             "got_bytes": got,
             "known_s": met.known_s,
         }
-        kinds = ["upload", "first_met" if new else "met_at_start"]
+        kinds = [
+            "upload",
+            "first_met" if new else "met_at_start",
+            *(["no_hello"] if masked else []),
+        ]
         proof = Proof(from_to(device, target))
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
         hits.append(RuleHit(device, "exfiltration", "source", facts, (target,), slots_of(rows)))
@@ -244,7 +255,10 @@ def _is_late(view: TrafficView, device: str, target: str, calls: pd.DataFrame) -
     """Whether a device began to call somebody long after it was first seen, and no name led there."""
     first_s = float(calls["since_s"].min())
     met = first_contact(view, device, target, calls["port"].unique(), first_s)
-    return met.known_s >= _LATE_S and not met.named_just
+    spacing_s = float(np.median(np.diff(np.sort(calls.groupby("attempt")["since_s"].min()))))
+    # A rhythm of seconds shows sooner that it was not there.
+    late = met.known_s >= min(_LATE_S, max(_LATE_LEAST_S, _LATE_SPACINGS * spacing_s))
+    return late and not (met.named_just and _is_led_there(view, device, met.first_s))
 
 
 def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -285,6 +299,20 @@ def _by_target(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(other), mine) for other, mine in rows.groupby("other") if not is_group(str(other))]
 
 
+def _is_led_there(view: TrafficView, device: str, first_s: float) -> bool:
+    """Whether one of the names that a device asked for shortly before its first contact is none that it
+    asks for all the time: who looks up its clock every minute always has."""
+    asked = view.exchanges
+    asked = asked[(asked["client"] == device) & (asked["protocol"] == "dns")]
+    asked = asked[asked["name"].notna() & (asked["ts"] <= first_s)]
+    late = asked["ts"] >= first_s - NAMED_S - SAMPLE_S
+    if not late.any():
+        return True  # names were not read, or no more are seen
+    before = asked.loc[~late, "name"].astype("str").value_counts()
+    usual = before.index[before >= _USUAL_NAME]
+    return bool((~asked.loc[late, "name"].astype("str").isin(usual)).any())
+
+
 def _is_ordinary(rows: pd.DataFrame) -> bool:
     """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
     return bool(_speaks_ordinary(rows).any())
@@ -301,6 +329,14 @@ def _is_misused(rows: pd.DataFrame) -> bool:
     """Whether all of it goes to ports whose service is read where it is spoken, and it is not."""
     begun = rows["history"].astype("str").str.startswith("S")
     return bool((rows["port"].isin(_READ) & ~_is_read(rows) & begun).all())
+
+
+def _lacks_hello(rows: pd.DataFrame) -> bool:
+    """Whether all of it goes to ports of TLS, from the handshake on, and no server said a word: in TLS
+    it does before any data come (RFC 8446, 2)."""
+    history = rows["history"].astype("str")
+    silent = history.str.startswith("S") & ~history.str.contains("d", regex=False)
+    return bool((silent & rows["port"].isin(_TLS) & (rows["proto"] == "tcp") & rows["out"]).all())
 
 
 def _is_read(rows: pd.DataFrame) -> pd.Series:
