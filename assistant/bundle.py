@@ -70,7 +70,7 @@ def _near(out: Path) -> Path:
     return out.parent
 
 
-def fetch_wheels(root: Path, wheels: Path, index: Sequence[str] = ()) -> None:
+def fetch_wheels(root: Path, wheels: Path, index: Sequence[str]) -> None:
     """Build faultwise's own wheel, and fetch those of all it needs in the tested versions.
 
     Raises:

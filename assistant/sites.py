@@ -121,7 +121,7 @@ def score_sites(
 
 
 def classify_sites(
-    windows: Mapping[str, Windows], models: SiteModels, progress: Progress | None = None
+    windows: Mapping[str, Windows], models: SiteModels, progress: Progress | None
 ) -> dict[str, pd.DataFrame]:
     """Verdicts on windows of several sites, as `assistant.detection.classify.classify` gives them
     for one."""
@@ -169,7 +169,7 @@ def parse_captures(words: Sequence[str], settings: Settings) -> dict[str, Path]:
 
 @contextmanager
 def open_site_verdicts(
-    captures: Mapping[str, Path], settings: Settings, progress: Progress | None = None
+    captures: Mapping[str, Path], settings: Settings, progress: Progress | None
 ) -> Iterator[Judged]:
     """Read and classify captures of several sites; a ``site`` stands first in every table.
 

@@ -85,7 +85,7 @@ def select_share(capture: Capture, share: Share) -> Capture:
 
 
 def make_sides(
-    capture: Capture, plant: Plant | None, local: Sequence[str], share: Share | None = None
+    capture: Capture, plant: Plant | None, local: Sequence[str], share: Share | None
 ) -> Sides:
     """Split a capture's activity and evidence by device, as ``traffic.plant.is_local`` tells one;
     of a ``share`` only its own devices."""
@@ -177,14 +177,14 @@ _RHYTHM_SHARE = 0.5
 _SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
 
 
-def fill_silence(sides: Sides, inventory: np.ndarray, end_slot: int | None = None) -> Sides:
+def fill_silence(sides: Sides, inventory: np.ndarray, end_slot: int | None) -> Sides:
     """Add cells where a device with a rhythm is quiet.
 
     Args:
         sides: the capture from its devices' sides.
         inventory: codes of the devices of plant.yaml, whose silence is kept to the end of the
             capture; another's for ten minutes (a guest may leave).
-        end_slot: the last slot of the capture; by default that of its cells.
+        end_slot: the last slot of the capture; None for that of its cells.
 
     Returns:
         The same with the missing cells, sorted by device and slot.

@@ -64,9 +64,7 @@ def lay_out(windows: Windows, columns: Sequence[str] = COLUMNS) -> np.ndarray:
     )
 
 
-def summarise_rows(
-    rows: np.ndarray, columns: Sequence[str], names: Sequence[str] = CANDIDATES
-) -> np.ndarray:
+def summarise_rows(rows: np.ndarray, columns: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """The facts of windows that `lay_out` made, shape (n, len(names)), float32.
 
     Args:

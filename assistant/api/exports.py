@@ -269,7 +269,7 @@ def _resolve_private(host: str, port: int) -> str:
         raise UserError(
             f"{host} is {', '.join(public)}, beyond the plant; expected a private address: alarms stay inside"
         )
-    return sorted(found)[0]
+    return min(found)
 
 
 def _send_syslog(rows: Sequence[Row], address: str, port: int) -> None:

@@ -35,7 +35,7 @@ def open_watched(
     speed: float,
     user: str,
     capture: Path | None,
-    anew: bool = False,
+    anew: bool,
 ) -> Opened | None:
     """The source that is named; None where none is.
 

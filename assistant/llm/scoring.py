@@ -166,7 +166,7 @@ def _round_up(length: int) -> int:
     return -(-length // _WIDTHS) * _WIDTHS
 
 
-def _fix_shape(ids: Any, rows: int | None = None) -> Any:
+def _fix_shape(ids: Any, rows: int | None) -> Any:
     """Token ids padded to a width and a number of rows that follow from their length alone."""
     width = _round_up(ids.shape[1])
     count = rows or max(_FIXED_TOKENS // width, 1)

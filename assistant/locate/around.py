@@ -127,8 +127,7 @@ class Around:
         ts = rows[moment].to_numpy(float)
         within = (ts >= self.start_s) & (ts <= self.end_s)
         rows = rows.iloc[np.flatnonzero(within)]
-        rows = rows[rows[end] == address] if address else rows
-        return rows
+        return rows[rows[end] == address] if address else rows
 
     @property
     def slots(self) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def locate_in(
     return LocatedAll(capture.notes, found)
 
 
-def render_located(one: Located, form: str = "text") -> Iterator[str]:
+def render_located(one: Located, form: str) -> Iterator[str]:
     """A located command as lines of ``text``, or as one line of ``jsonl``."""
     if form == "jsonl":
         yield json.dumps(plain(one), ensure_ascii=False)

@@ -35,9 +35,7 @@ class Seen:
 def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Alarm | None]]:
     """Each cause with the alarm that it was raised as before, each alarm at most once."""
     free = dict(known)
-    pairs: list[tuple[Seen, Alarm | None]] = []
-    for one in seen:
-        pairs.append((one, free.pop(one.id, None)))
+    pairs = [(one, free.pop(one.id, None)) for one in seen]
     for place, (one, before) in enumerate(pairs):
         if before is None and one.label != SENSOR:
             alike = [

@@ -17,7 +17,7 @@ def open_source(
     speed: float,
     user: str,
     folder: Path,
-    anew: bool = False,
+    anew: bool,
 ) -> tuple[Source, str]:
     """The one source that is named, where the state says that it stopped, with its name for
     sentences.

@@ -74,8 +74,8 @@ def run_answers(
     data: Path,
     recordings: Path,
     settings: Settings,
-    progress: Progress | None = None,
-    made: Path | None = None,
+    progress: Progress | None,
+    made: Path | None,
 ) -> AnswersRun:
     """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
 

@@ -61,7 +61,7 @@ class Trial:
         )
 
 
-def run_mutations(folder: Path, progress: Progress | None = None) -> str:
+def run_mutations(folder: Path, progress: Progress | None) -> str:
     """Make sentences from the facts of the samples, of simulated plants and of a folder of captures
     where there is one, and say by kind how many were judged rightly."""
     facts = collect_facts(folder if folder.is_dir() else None, progress=progress)

@@ -200,7 +200,7 @@ def _judge(one: Difference) -> str:
     return "yes" if one.differs else "the same" if one.first == one.second else "not surely"
 
 
-def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> str:
+def render_compare(first: Run, second: Run, measures: Iterable[str]) -> str:
     """All of it as Markdown: what differs, what could not be matched, the table."""
     table = difference_table(compare_runs(first, second, measures), first, second)
     lines = differences_of(first, second) or ["nothing but their scores"]

@@ -315,7 +315,7 @@ def _run_alone(work: Callable[..., Any], *arguments: object) -> Any:
         return process.submit(work, *arguments).result()
 
 
-def measure_all(names: Sequence[str] = ()) -> Iterator[str]:
+def measure_all(names: Sequence[str]) -> Iterator[str]:
     """Measure one after the other, all by default, and yield each report as soon as it is there.
 
     Raises:

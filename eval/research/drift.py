@@ -51,7 +51,7 @@ _WAYS = {
 # ---- another network, and a refresh ----
 
 
-def tune_before(before: Path, home: Path, seed: int, more: Sequence[str] = ()) -> None:
+def tune_before(before: Path, home: Path, seed: int, more: Sequence[str]) -> None:
     """Tune what the site uses before its network changes; not again where it is there.
 
     Raises:

@@ -206,7 +206,7 @@ def _compare(broken: dict[str, Any], whole: dict[str, Any], tally: Tally) -> Non
         tally.wrong.append(f"{tally.acts} acts of the operator, {len(broken['acts'])} kept")
 
 
-def render_tally(tally: Tally, run: str, serve: bool = False) -> str:
+def render_tally(tally: Tally, run: str, serve: bool) -> str:
     """Markdown."""
     what = "server, its page and its monitor," if serve else "monitor"
     lines = "".join(f"- {one}\n" for one in tally.wrong) or "- nothing was lost or doubled\n"

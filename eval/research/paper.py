@@ -266,8 +266,8 @@ def run_paper(
     data: Path,
     results: Path,
     kept: Path,
-    quick: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    quick: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> list[Run]:
     """Run the paper's protocols: within each of its data sets that is there, and across whatever
     networks are.

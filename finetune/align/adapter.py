@@ -53,7 +53,7 @@ from finetune.sites.cards import (
     round_metrics,
     write_tuned,
 )
-from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
+from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs
 from traffic.errors import UserError
 from traffic.files import write_text
 from traffic.plant import Plant
@@ -120,7 +120,7 @@ class Aligned:
 
 
 def align_site(
-    order: Order, knobs: Knobs, home: Path, plant: Plant | None = None, progress: Progress = silent
+    order: Order, knobs: Knobs, home: Path, plant: Plant | None, progress: Progress
 ) -> Aligned:
     """Check feedback, align an adapter with it, calibrate and register it.
 
@@ -128,7 +128,7 @@ def align_site(
         order: what.
         knobs: how.
         home: the folder of state.
-        plant: the inventory; by default a plant.yaml in or beside a capture.
+        plant: the inventory; None for the plant.yaml in or beside each capture.
         progress: called with what is being done, how much of it is done, and of how much.
 
     Raises:

@@ -48,7 +48,7 @@ class Parts:
     by: str
 
 
-def hold_out(table: pd.DataFrame, seed: int = 0) -> Parts:
+def hold_out(table: pd.DataFrame, seed: int) -> Parts:
     """Hold a quarter out, by capture where there are three or more, else by incident: windows of
     one incident overlap.
 

@@ -28,7 +28,7 @@ from finetune.sft import Knobs, Tuned
 from finetune.sites.adapter import tune_phase
 from finetune.sites.captures import draw_examples
 from finetune.sites.cards import write_tuned
-from finetune.stages import Progress, make_once, silent
+from finetune.stages import Progress, make_once
 
 How = Literal["xlora", "arrow", "mixtral"]
 
@@ -104,9 +104,7 @@ class Task:
     work: Path
 
 
-def train_experts(
-    task: Task, given: Mapping[str, Path] | None = None, progress: Progress = silent
-) -> Trained:
+def train_experts(task: Task, given: Mapping[str, Path] | None, progress: Progress) -> Trained:
     """Train experts of a base; what lies in the task's folder is not made again.
 
     Args:
@@ -148,7 +146,7 @@ def train_experts(
     return Trained(task.base, out)
 
 
-def train_single(task: Task, progress: Progress = silent) -> Trained:
+def train_single(task: Task, progress: Progress) -> Trained:
     """Train what experts are compared with, on the same texts: one adapter of as many active
     weights, or every weight of the dense base where they are a Mixtral."""
     out, experts = task.work / "single", task.experts

@@ -87,7 +87,7 @@ def make_site_texts(
     plants: int,
     recipe: Recipe,
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None,
     first_seed: int = _FIRST_SEED,
 ) -> pd.DataFrame:
     """Render captures and simulated plants, each once: what lies in ``folder`` is not made again.
@@ -140,7 +140,7 @@ def render_captures(
     paths: dict[str, Path],
     recipe: Recipe,
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None,
 ) -> pd.DataFrame:
     """The texts of captures and simulated plants by name, as `make_site_texts` has them; those
     without a path are simulated by the seed in their name."""

@@ -28,10 +28,7 @@ _LEAST_CALM = 6  # samples; with fewer nothing is known of a device's habit, and
 
 
 def label_samples(
-    samples: pd.DataFrame,
-    capture: Capture,
-    flow_labels: pd.Series,
-    intervals: pd.DataFrame | None = None,
+    samples: pd.DataFrame, capture: Capture, flow_labels: pd.Series, intervals: pd.DataFrame | None
 ) -> pd.DataFrame:
     """The label and direction of every sample.
 

@@ -33,7 +33,7 @@ _BYTES = 64  # of the transport header and what follows; the checksum there cove
 
 
 def find_copies(
-    table: pd.DataFrame, buffers: tuple[np.ndarray, ...], poor: np.ndarray | None = None
+    table: pd.DataFrame, buffers: tuple[np.ndarray, ...], poor: np.ndarray | None
 ) -> np.ndarray:
     """Which IP packets are copies of an earlier one.
 
@@ -42,7 +42,7 @@ def find_copies(
             (bytes of the transport header).
         buffers: the bytes of each file, or of the only one in which everything lies.
         poor: whether each address knows few identifications, where the packets are a part of a
-            capture; by default these packets tell.
+            capture; None where these packets tell it.
 
     Returns:
         Shape (n,), bool.
