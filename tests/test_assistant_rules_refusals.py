@@ -1,5 +1,6 @@
 """Servers that turn clients away, and floods that no stream explains, over packets written by hand."""
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,38 @@ def _login_hit(tmp_path: Path, frames: list[Frame]) -> tuple[str, list[str]]:
 def test_slow_guesses_bear_ever_other_logins(tmp_path, logins, label, kind):
     found, kinds = _login_hit(tmp_path, _tries(*logins))
     assert (found, kinds[1]) == (label, kind)
+
+
+@pytest.mark.parametrize(
+    ("codes", "found"),
+    [
+        ([5, 5, 5], [("login_refused", "misconfiguration")]),
+        ([5, 5], []),
+        ([5, 5, 0, 5], []),  # it was let in once
+    ],
+)
+def test_three_logins_are_enough_of_who_is_never_let_in(tmp_path, codes, found):
+    frames = [
+        one
+        for n, code in enumerate(codes)
+        for one in mqtt_login(10.0 * n, CLIENTS[0], code, "line", "sesame")
+    ]
+    hits = apply_rules(_view(tmp_path, frames))
+    assert [(kind_of(hit.fact), hit.label) for hit in hits] == found
+
+
+def test_a_request_that_the_capture_cuts_off_brings_no_unit_back(tmp_path):
+    """Unit 2 behind a gateway is refused three times with 0x0B, unit 1 answered; the last question is
+    the capture's last packet but one."""
+    turns = []
+    for number, unit in enumerate([1, 2, 1, 2, 1, 2, 1, 2]):
+        head = struct.pack(">HHHB", number, 0, 6, unit)
+        turns.append((">", head + struct.pack(">BHH", 3, 10, 1)))
+        answer = bytes([0x83, 0x0B]) if unit == 2 else bytes([3, 2, 0, 7])
+        turns.append(("<", struct.pack(">HHHB", number, 0, 1 + len(answer), unit) + answer))
+    (hit,) = apply_rules(_view(tmp_path, talk(502, *turns[:-1])))
+    assert (kind_of(hit.fact), hit.label, hit.device) == ("unit_gone", "device_silent", SERVER)
+    assert (hit.fact.values["refused"], hit.fact.values["unit"]) == (3, "2")
 
 
 def test_logins_that_cannot_be_told_apart_leave_it_open(tmp_path):

@@ -3,6 +3,8 @@
 a a a r r r r r      a: answered, r: refused; what is refused from some moment on, or always
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -20,6 +22,7 @@ from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 
 _MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
+_MIN_LOCKED_OUT = 3  # logins of who was never let in
 _MIN_TURNED_S, _MIN_BEFORE = 5.0, 5  # of what was answered so often before, or is a login
 _MIN_PARTLY, _PARTLY_SHARE = 10, 0.03
 _MIN_POOLED, _MIN_POOLED_S = 5, 10.0  # of several clients together, whom it answered before
@@ -197,7 +200,8 @@ def _find_gone_unit(
     mine = rows[rows["unit"] == unit]
     gone = mine[mine["code"].isin(codes)]
     since = mine[mine["ts"] >= gone["ts"].min()]
-    if len(gone) < max(_MIN_GONE, _MOSTLY * len(since)):
+    heard = since["outcome"] != "unanswered"  # the last may only have been cut off
+    if len(gone) < max(_MIN_GONE, _MOSTLY * heard.sum()):
         return None
     facts = [_refusal_fact("unit_gone", view, client, server, gone, since, unit=str(unit))]
     others = rows[(rows["ts"] >= gone["ts"].min()) & (rows["unit"] != unit)]
@@ -239,13 +243,14 @@ def _find_wrong(
     share = wrong.groupby(same).transform("sum") / since.groupby(same).transform("sum")
     kept = since & (share >= _MOSTLY)
     refused = rows[kept & wrong]
-    if len(refused) < _MIN_REFUSED:
+    protocol = BY_NAME[str(rows["protocol"].iloc[0])]
+    least = _MIN_LOCKED_OUT if _is_locked_out(rows, protocol.denied) else _MIN_REFUSED
+    if len(refused) < least:
         return _find_partly_refused(view, client, server, rows, wrong)
     hits = []
     for code, mine in refused.groupby("code"):
         # Who looks around once (an engineering tool that reads what a device is) is refused a few
         # things at once; who needs something asks again.
-        protocol = BY_NAME[str(rows["protocol"].iloc[0])]
         login = int(code) in protocol.denied and (mine["kind"] == "session").all()
         alike = rows[same.isin(same[mine.index].unique())]
         fine = alike["outcome"] == "answered"
@@ -255,7 +260,8 @@ def _find_wrong(
         needed = login or len(answered_s) >= _MIN_BEFORE
         turned = needed and not (answered_s > mine["ts"].min()).any()
         least_s = _MIN_TURNED_S if turned else _MIN_REFUSED_S
-        if len(mine) < _MIN_REFUSED or mine["ts"].max() - mine["ts"].min() < least_s:
+        enough = least if login else _MIN_REFUSED
+        if len(mine) < enough or mine["ts"].max() - mine["ts"].min() < least_s:
             continue
         asked = rows[kept & same.isin(same[mine.index].unique())]
         kind = "login_refused" if login else "refused"
@@ -285,6 +291,12 @@ def _find_wrong(
             facts[1:1] = _tell_logins(view, client, rows, mine, tries_many or many)
         hits.append(make_hit(client, label, facts, server, mine))
     return hits or _find_partly_refused(view, client, server, rows, wrong)
+
+
+def _is_locked_out(rows: pd.DataFrame, denied: Collection[int]) -> bool:
+    """Whether a client asked to be let in and never was."""
+    sessions = rows.loc[rows["kind"] == "session", "code"]
+    return len(sessions) > 0 and bool(sessions.isin(denied).all())
 
 
 def _is_guessing(tried_s: pd.Series) -> bool:
