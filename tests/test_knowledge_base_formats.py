@@ -197,6 +197,18 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, name):
         read(made.write_bomb(tmp_path / name, part, 300 * 2**20))
 
 
+def test_an_archive_that_is_damaged_inside_is_refused(tmp_path):
+    """The list of parts is whole, what they hold is not: no block of Deflate begins with 0xFF."""
+    path = made.write_bomb(tmp_path / "p.docx", "word/document.xml", 2**20)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        part = archive.getinfo("word/document.xml")
+    data[part.header_offset + 30 + len(part.filename)] = 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        read(path)
+
+
 def test_an_entity_bomb_is_refused(tmp_path):
     path = made.write_bomb(tmp_path / "p.docx", "word/settings.xml", 0)
     with zipfile.ZipFile(path, "a") as archive:

@@ -11,8 +11,8 @@ Five folds and each of these manuals are held out in turn, whole documents at a 
 question is judged by weights that saw another question to the same document. The questions that
 ``eval retrieval`` counts are fitted on never, those to the documents of FURTHER, a folder, among
 them; nor are those of ``near-misses``, half of which ask a manual for what it does not state of a thing
-that it knows, and of ``first-contact``, where manuals of several devices lie in one base and a question may
-name another device than the one whose manual would answer.
+that it knows, nor those of ``first-contact`` and ``second-contact``, where a question may name another
+device than the one whose manual would answer: their manuals are asked in one base too.
 """
 
 import sys
@@ -42,7 +42,10 @@ _FITTED = (_HERE / "relevance-fitted.yaml", _HERE / "relevance-unanswered.yaml")
 _TESTED, _TESTED_FURTHER = ("shipped", "held-out"), ("further", "stack", "zeek")
 _TUNING = _HERE / "tuning"  # manuals whose misses were looked at
 NEAR_MISSES = _HERE / "near-misses"  # asked for what they do not state; never fitted on
-FIRST_CONTACT = _HERE / "first-contact"  # neighbours in one base; never fitted on
+FIRST_CONTACT = (
+    _HERE / "first-contact"
+)  # neighbours in one base; misses were looked at, nothing is fitted
+SECOND_CONTACT = _HERE / "second-contact"  # the same, and never looked at
 _FOLDS, _BINS = 5, 5
 _BOUNDS = (0.25, 0.35, 0.55, 0.65, 0.75)  # others than the one that is chosen
 _SHRUNK, _RIDGE = 4e-4, 0.1  # on the weights of the order, and of the probability
@@ -330,7 +333,7 @@ def main(further: Sequence[str]) -> None:
     typer.echo(render_reliability(truth, np.array([likely for _, (likely, _) in every])))
     for at in _BOUNDS:
         typer.echo(_describe_pairs(f"at a bound of {at}", every, at))
-    for folder in (NEAR_MISSES, FIRST_CONTACT):
+    for folder in (NEAR_MISSES, FIRST_CONTACT, SECOND_CONTACT):
         near = [(one, judge(one, weights)) for one in ask_manuals([folder])]
         for name, together in (("alone", False), ("among the shipped", True)):
             pairs = [pair for pair in near if (pair[0].place == "together") is together]

@@ -1,6 +1,7 @@
 """Office files are ZIP archives: what they unpack to is bounded before anything reads them."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from traffic.errors import UserError
@@ -8,6 +9,7 @@ from traffic.errors import UserError
 MAX_UNPACKED_BYTES = 256 * 2**20
 _MAX_MEMBERS = 10_000
 _CHUNK = 2**20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
 
 def check_archive(path: Path, member: str, what: str) -> None:
@@ -45,7 +47,7 @@ def check_archive(path: Path, member: str, what: str) -> None:
                         real += len(more)
                         if real > MAX_UNPACKED_BYTES:
                             raise UserError(_too_large(path, "more than it declares"))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         reason = "encrypted" if isinstance(error, RuntimeError) else str(error) or "damaged"
@@ -56,4 +58,4 @@ def check_archive(path: Path, member: str, what: str) -> None:
 
 def _too_large(path: Path, size: str) -> str:
     most = MAX_UNPACKED_BYTES >> 20
-    return f"{path} unpacks to {size}; expected at most {most} MiB; a bomb, or split it"
+    return f"{path} unpacks to {size}; expected at most {most} MiB in {_MAX_MEMBERS} parts; a bomb, or split it"
