@@ -24,7 +24,7 @@ from eval.detection.metrics import ALL_PREDICTED
 from eval.detection.run import evaluate_detection
 from eval.detection.splits import read_protocol
 from eval.detection.training_sets import draw_training_set
-from eval.models.base import TrainingInput, WindowClassifier
+from eval.models.classifier import TrainingInput, WindowClassifier
 from eval.models.registry import MODELS
 from eval.results import INVALID, MEASURES, read_run
 from traffic.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 from sklearn.base import clone
 from windows_to_learn import apart
 
-from eval.models.base import ANOMALOUS
+from eval.models.classifier import ANOMALOUS
 from eval.models.features import FEATURES
 from eval.models.registry import MODELS, make_model
 from traffic.errors import UserError

@@ -7,8 +7,8 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from windows_to_learn import apart
 
-from eval.models.base import TrainingInput, split_inner
 from eval.models.classical import SETTINGS, Boosting, balance
+from eval.models.classifier import TrainingInput, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
 
 

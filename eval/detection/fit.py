@@ -35,7 +35,7 @@ from eval.detection.training_sets import (
     draw_training_set,
     read_features,
 )
-from eval.models.base import WindowClassifier
+from eval.models.classifier import WindowClassifier
 from eval.models.registry import make_model
 from eval.models.transfer import BOTH, SHARE, SOURCE, TUNED, Examples, TextTuner, transfer
 from eval.results import INVALID, Costs, Labelling, Row

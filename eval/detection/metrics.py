@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.models.base import ANOMALOUS
+from eval.models.classifier import ANOMALOUS
 from eval.results import INVALID
 from traffic.labels import LABELS
 

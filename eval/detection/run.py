@@ -40,7 +40,7 @@ from eval.detection.leakage import (
     find_unlabelled,
 )
 from eval.detection.splits import Protocol, read_protocol
-from eval.models.base import WindowClassifier
+from eval.models.classifier import WindowClassifier
 from eval.models.registry import MODELS, make_model
 from eval.models.transfer import TextTuner, list_methods
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from eval.models.base import TrainingInput, WindowClassifier, split_inner
+from eval.models.classifier import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
 from prompts.window_text import text_columns
 from traffic.labels import NORMAL

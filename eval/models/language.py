@@ -33,7 +33,7 @@ from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
 from assistant.llm.weights import check_model_folder
 from assistant.registry import load_registered
-from eval.models.base import TrainingInput, WindowClassifier
+from eval.models.classifier import TrainingInput, WindowClassifier
 from eval.models.features import FEATURES
 from eval.results import INVALID
 from prompts.messages import ANSWERS

@@ -28,7 +28,7 @@ Models differ in a few ways that a caller needs to know:
   window, not per fold.
 * ``model.size_bytes``: what would have to be stored to use it, after `fit`.
 
-To add a model: subclass `eval.models.base.WindowClassifier` (``_fit``, ``_predict_proba`` and
+To add a model: subclass `eval.models.classifier.WindowClassifier` (``_fit``, ``_predict_proba`` and
 ``size_bytes``) and give it a line in ``_FACTORIES``. ``eval detection`` then runs it in every
 protocol that names no models of its own.
 """
@@ -37,8 +37,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from eval.models.base import WindowClassifier
 from eval.models.classical import Boosting, Forest, Neighbours
+from eval.models.classifier import WindowClassifier
 from eval.models.language import LanguageModel, check_source
 from eval.models.rules import OneLineRule, Rules
 from eval.models.sequence import Association, Reconstruction, SequenceModel

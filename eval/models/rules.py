@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.models.base import TrainingInput, WindowClassifier
+from eval.models.classifier import TrainingInput, WindowClassifier
 from eval.models.features import FEATURES
 from traffic.labels import LABELS, NORMAL
 

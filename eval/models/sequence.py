@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.models.base import TrainingInput, WindowClassifier, split_inner
+from eval.models.classifier import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import scale_counts
 from eval.models.networks import (
     AssociationNetwork,

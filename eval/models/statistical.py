@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import IsolationForest
 
-from eval.models.base import TrainingInput, WindowClassifier, split_inner
+from eval.models.classifier import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
 from traffic.errors import UserError
 from traffic.samples import TROUBLE

@@ -34,7 +34,7 @@ from eval.models.alignment import (
     warm_up,
     wasserstein,
 )
-from eval.models.base import WindowClassifier
+from eval.models.classifier import WindowClassifier
 from eval.models.language import LanguageModel
 from eval.models.sequence import Budget, SequenceModel, seeded, train_network
 from traffic.errors import UserError
