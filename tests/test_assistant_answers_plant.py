@@ -1,5 +1,6 @@
 """Answers about intruders, logins, addresses and what is over, over packets written by hand."""
 
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +253,28 @@ def test_what_a_value_means_is_not_guessed(tmp_path):
         said = answer(question, _analyse(tmp_path, *_writes([130.0 + 2 * n for n in range(30)])))
         assert said.cause.startswith("Cannot tell: what a value means"), question
         assert said.standing == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("are the logins still going on at the end of the recording?", "No: at 192.168.1.99"),
+        ("is the attack on broker-1 over?", "Yes: at 192.168.1.99"),
+        ("who talks to broker-1 that should not?", "192.168.1.99, which plant.yaml does not name"),
+        ("who does it?", "192.168.1.99|It comes from 192.168.1.99|broker-1 .* refuses the login"),
+        ("is the dns ok again?", "(?!No: 1 of)"),
+        ("is 192.168.1.99 infected?", "(?!No)"),
+    ],
+)
+def test_what_is_over_is_not_said_to_go_on_nor_the_other_way_round(tmp_path, question, begins):
+    analysis = _analyse(tmp_path, *_guesses(False))
+    assert re.match(begins, answer(question, analysis).cause), answer(question, analysis).cause
+
+
+def test_who_began_later_is_told_from_who_was_there(tmp_path):
+    began = _analyse(tmp_path, *_writes([150.0 + 2 * n for n in range(30)]))
+    question = "did anybody write to sensor-1 who never did before?"
+    said = answer(question, began).cause
+    assert "192.168.1.99, first at 1970-01-01 00:02:30 UTC" in said
+    early = _analyse(tmp_path, *_writes([30.0 + 2 * n for n in range(30)]))
+    assert "obody began to later" in answer(question, early).cause

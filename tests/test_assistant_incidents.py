@@ -677,7 +677,12 @@ def test_an_address_of_nobody_is_a_wrong_setting_or_a_wrong_answer():
     names = [flow(t, client, B, 53) | {"proto": "udp"} for client in (A, C) for t in (0, 50)]
     asked += [(SLOT + i, C, S, "arp_unanswered", -1, 2, 0) for i in range(4)]
     (one,) = incidents_of({A: ("....", "")}, capture_of([*calls, *names], asked), plant)
-    assert (one.device, one.label, one.role, one.peers) == (B, "name_resolution", "source", (A, C))
+    assert (one.device, one.label, one.role, one.peers) == (
+        B,
+        "name_resolution",
+        "source",
+        (A, C, S),
+    )
     (one,) = incidents_of({A: ("....", "")}, capture_of(calls, asked), plant)
     assert (one.device, one.label) == (S, "device_silent")  # two that nobody misled miss something
 

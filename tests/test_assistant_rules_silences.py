@@ -106,6 +106,16 @@ def test_a_server_whose_only_client_is_gone_is_not_among_the_silent(tmp_path):
     assert {hit.device, *hit.peers} == {poller, DEVICES[2], SERVER}
 
 
+def test_who_was_heard_again_before_the_others_fell_silent_shares_nothing_with_them(tmp_path):
+    """One pauses for half a minute, and another for a hundred seconds right after it."""
+    frames = [one for src in DEVICES[2:] for one in _report(src, 400)]
+    frames += _report(DEVICES[1], 400, (175, 205)) + _report(DEVICES[0], 400, (195, 300))
+    frames += _seek(DEVICES[0], 210, 220, 230, 240) + _seek(DEVICES[1], 185, 190)
+    (hit,) = _find(tmp_path, frames, "silent", "silent_together")
+    assert (kind_of(hit.fact), hit.device) == ("silent", DEVICES[0])
+    assert DEVICES[1] not in hit.peers
+
+
 def _frames_of(src: str) -> set[bytes]:
     return {frame for _, frame in _report(src, 10)}
 

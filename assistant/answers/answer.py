@@ -19,7 +19,7 @@ from assistant.answers.earlier import answer_earlier
 from assistant.answers.events import answer_back, answer_fares, answer_one_event
 from assistant.answers.gaps import answer_gap
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
-from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
+from assistant.answers.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_dns
@@ -64,6 +64,10 @@ from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 
+_RUNS_WELL = re.compile(
+    r"\b(?:run\w*|work\w*|behav\w*|do\w*|operat\w*) (?:\w+ )?(?:normal\w*|as usual|fine|ok|well)\b"
+)
+
 _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": lambda asked, headline: (
@@ -90,7 +94,9 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "manual": lambda asked, _: answer_documents(asked, "manual"),
     "before": lambda asked, _: answer_before(asked),
     "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
-    "usual": answer_usual,
+    "usual": lambda asked, headline: (
+        answer_health if asked.polar and _RUNS_WELL.search(asked.query.plain) else answer_usual
+    )(asked, headline),
     "hostile": lambda asked, headline: (
         answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
     ),
@@ -147,8 +153,12 @@ def _answer_devices(asked: Asked) -> Answer:
     """What a device is; what is wrong with it, where more was asked than that."""
     if _ARE_OURS.search(asked.query.plain):
         return answer_hostile(asked)
-    if asked.incident and _WHO_IS.match(asked.query.plain) and DEVICE not in asked.query.plain:
+    if asked.incident and _WHO_IS.match(asked.query.plain) and not asked.query.names_device:
         return _answer_concerned(asked, asked.incident)
+    if MAC.search(asked.query.plain) and (asked.device or asked.incident):
+        return answer_bearer(asked)
+    if asked.polar and asked.query.relation == "write" and asked.device:
+        return answer_who(asked)  # "is someone loading firmware into it?"
     apart = asked.query.state or asked.query.aspect or asked.alike
     incident = asked.incident if asked.device and not apart else None
     if incident and incident.facts and not _IDENTIFIES.search(asked.query.plain):
@@ -182,8 +192,8 @@ _CONCERNED = re.compile(
     r"|betroffen|leidet|merkt|afectad\w*)\b"
 )
 _WHO_IS = re.compile(
-    r"^(?:and |so |but )?(?:who (?:is|was) (?:that|he|she|it|this)(?: \w+)?\W*$|wer (?:ist|war) (?:das|er)"
-    r"|quien (?:es|era))\b"
+    r"^(?:and |so |but )?(?:who (?:is|was) (?:that|he|she|it|this)(?: \w+)?\W*$|wer (?:ist|war) (?:das|er)\b"
+    r"|quien (?:es|era)\b)"
 )
 
 
@@ -208,7 +218,7 @@ _MOST_OF_ELLIPSIS = 5  # words
 
 def is_elliptic(query: Query) -> bool:
     """Whether a question without a device goes on about what was said before: "how many packets?"."""
-    short = DEVICE not in query.plain and len(query.plain.split()) <= _MOST_OF_ELLIPSIS
+    short = not query.names_device and len(query.plain.split()) <= _MOST_OF_ELLIPSIS
     if query.kind == "count":
         return short and query.measure not in ("devices", "incidents", "talkers")
     return short and query.kind == "who" and names_no_act(query)
@@ -336,7 +346,7 @@ def _answer_one(
     alike = found.mention.devices if found.mention.alike else ()
     found = _add_remark(_choose_devices(found, query, analysis), history)
     # The device that a talk is about does not make sense of what was not understood.
-    named = DEVICE in query.plain or (
+    named = query.names_device or (
         device is None
         and bool(found.mention.devices or found.mention.peers or found.mention.missing)
     )
@@ -386,7 +396,7 @@ def _answer_one(
 
 def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> Investigation:
     """The same about the devices that the question is about: not always those whose kind it names."""
-    mention, of_kind = found.mention, DEVICE not in query.plain
+    mention, of_kind = found.mention, not query.names_device
     all_of_them = query.kind == "count" and len(mention.devices) > 1
     asks_which = query.kind == "who" and bool(_WHICH_ONE.match(query.plain))
     if of_kind and (all_of_them or asks_which):
@@ -405,7 +415,7 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
 
 def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
     """The end of an incident that words such as "it" and "the other side" mean; "" for none."""
-    plain, named = query.plain, DEVICE in query.plain
+    plain, named = query.plain, query.names_device
     counted = query.kind == "count" and query.measure == "devices"  # "one attacker or several?"
     of_one = (query.kind in _OF_IT or bool(STILL_THERE.search(plain))) and not counted
     if not named and query.kind != "who" and _VICTIM.search(plain):

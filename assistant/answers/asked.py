@@ -41,7 +41,8 @@ _SENTENCE = re.compile(r"[.;:!] ")
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
 _STILL = re.compile(
-    r"\b(?:still|now|at (?:the|this) moment|currently|at present|ongoing|going on|unresolved|unsolved|persist\w*"
+    r"\b(?:still|now|at (?:the|this) moment|currently|at present|ongoing|(?<!what is )(?<!whats )going on"
+    r"|unresolved|unsolved|persist\w*"
     r"|noch|gerade|jetzt|todavia|aun|ahora|sigue\w*)\b"
 )
 # "is the flood over?", "is the loss gone?"

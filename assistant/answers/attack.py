@@ -2,12 +2,12 @@
 
 import re
 
-from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say
+from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
 from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_playbook
-from assistant.diagnosis.spans import find_start
+from assistant.diagnosis.spans import find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact
 from assistant.questions.entities import worst_first
@@ -19,6 +19,10 @@ _MOST = 8
 def answer_attack(asked: Asked, headline: Fact) -> Answer:
     """Attack or fault, as far as traffic tells."""
     plain = asked.query.plain
+    if asked.polar and (asked.ended or asked.still) and asked.incident is not None:
+        chosen = _choose_attack(asked) or asked.incident
+        over = is_over(chosen, asked.analysis)
+        return Answer(say_span(asked, chosen, asked.reply(over == asked.ended)), chosen.facts)
     if not asked.device and asked.analysis.incidents and _EACH.search(plain):
         return _sort_by_kind(asked)
     if asked.incident is not None and _WHOSE.search(plain):
@@ -53,10 +57,12 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     # "did somebody delete a variable?" is not answered by "no": a fault.
     harm = asked.query.relation == "attack" or bool(_HARM.search(plain))
     reply = asked.reply(kind == "attack") if harm else ""
-    if kind == "fault" and _TAKEN.search(plain) and asked.polar:
+    if kind == "fault" and _TAKEN.search(plain):
         reply = "unclear"  # a fault beside it does not say that nobody got into the machine
     if _MEANT.search(plain) and asked.polar and kind == "attack":
         reply = "unclear"  # who means it, no traffic says
+    if kind == "attack" and incident.label in _LIKE_WORK and _is_tool(asked, incident):
+        reply = "unclear"  # who maintains the plant scans and writes too
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
     unanswered = is_unanswered(incident.label, incident.facts)
     unsure = asked.found.standing == "inconclusive"
@@ -66,6 +72,17 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
         reply = "" if unsure or asked.either else reply
         line = say(f"{'maybe' if unsure else 'is'}_{kind}", reply, what=does)
     return Answer(line, rest, whole=True)
+
+
+_LIKE_WORK = ("recon", "unauthorized_command")
+_WORKPLACE = re.compile(r"(?i)\b(?:engineer\w*|work ?station|maintenance|programming)\b")
+
+
+def _is_tool(asked: Asked, incident: Incident) -> bool:
+    """Whether plant.yaml says that the machine is one from which people work on devices."""
+    culprit = find_culprits(incident)[0]
+    named = (one for one in asked.view.plant.devices if one.address == culprit)
+    return any(_WORKPLACE.search(one.role) for one in named)
 
 
 _TAKEN = re.compile(

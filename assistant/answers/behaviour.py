@@ -160,13 +160,17 @@ def _summary(asked: Asked) -> Answer:
     return Answer(line, tuple(facts))
 
 
+_KNOCK_PKTS = 4
+
+
 def name_uses(asked: Asked) -> str:
     """What a device serves to whom and calls of whom, as a sentence goes on; "" for nothing."""
     talks, device, view = asked.talks, asked.device, asked.view
-    answered = talks[(talks["dst_pkts"] > 0) & ~talks["refused"].astype(bool)]
+    # A port that was found open, or shut, and left alone is none that is used.
+    used = talks[~talks["refused"].astype(bool) & (talks["pkts"] > _KNOCK_PKTS)]
     parts = (
-        ("serves", "src", answered[answered["dst"] == device]),
-        ("calls", "dst", talks[talks["src"] == device]),
+        ("serves", "src", used[(used["dst"] == device) & (used["dst_pkts"] > 0)]),
+        ("calls", "dst", used[used["src"] == device]),
     )
     return " and ".join(
         say(

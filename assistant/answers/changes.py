@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, find_incidents, say
 from assistant.answers.partners import answer_who
 from assistant.answers.past import find_failures
 from assistant.diagnosis.spans import find_end, find_start
@@ -203,6 +203,10 @@ def answer_changed(asked: Asked) -> Answer:
     if asked.device and _CHANGES.search(asked.query.plain):  # "did ws-1 change anything?"
         query = replace(asked.query, relation="write", active=True)
         return answer_who(replace(asked, query=query))
+    between = find_incidents(asked, ("spoofing",))
+    if between and asked.polar and _ON_THE_WAY.search(asked.query.plain):
+        line = say("attack_reach", "unclear", n=len(between))
+        return Answer(line, between[0].facts, standing="inconclusive")
     split_s = find_start(incident)[0] if incident else (view.start_s + view.end_s) / 2
     end_s, least_s = view.end_s, _LEAST_SHARE * view.seen_s
     if asked.span is not None:  # "what changed at 14:05?", "… between 14:05 and 14:10?"
@@ -227,6 +231,11 @@ def answer_changed(asked: Asked) -> Answer:
     return Answer(line, tuple(facts))
 
 
+# Whether who stands between two altered what passes, no copy of it at one place tells.
+_ON_THE_WAY = re.compile(
+    r"\b(?:chang|alter|modif|manipulat|tamper|forg|fals)\w* .*\b(?:values?|data|messages?|packets?|traffic"
+    r"|anything|something|on the way)\b"
+)
 _BY_SOMEBODY = re.compile(r"\b(?:some|any)(?:body|one)\b|\b(?:who|we|they|jemand|alguien)\b")
 _IS_NEW = re.compile(rf"^(?:and )?(?:is|was|are) {DEVICE} (?:\w+ )?(?:new|there before)\b")
 _CHANGES = re.compile(

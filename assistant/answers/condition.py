@@ -22,7 +22,7 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
-from assistant.questions.plain import DEVICE, is_name_alone
+from assistant.questions.plain import is_name_alone
 from traffic.labels import ATTACKS
 
 _MOST, _MOST_BY_TIME = 8, 20
@@ -112,10 +112,10 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
-    if len(mention.devices) > 1 and DEVICE not in asked.query.plain:
+    if len(mention.devices) > 1 and not asked.query.names_device:
         return _affected_of(asked, mention.devices, everything)
     # "is anybody else affected?" is asked of the others, whatever device the talk is about.
-    others = DEVICE not in asked.query.plain and bool(_ELSE.search(asked.query.plain))
+    others = not asked.query.names_device and bool(_ELSE.search(asked.query.plain))
     named = () if others else (*mention.devices, *mention.peers)[:1]
     if named and _CAUSE.search(asked.query.plain):
         return _is_cause(asked, named[0], everything)
@@ -135,6 +135,11 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
         for kind, names in (("affected_peers", peers), ("affected_own", list(own)))
         if names
     ]
+    same = [one for one in everything if one.label == incident.label and one.device != main]
+    if not shared and same and others:
+        names = listed(dict.fromkeys(view.name_of(one.device) for one in same), _MOST)
+        line = say("affected_same_kind", asked.reply(True), names=names, n=len(same))
+        return Answer(line, (*(one.facts[0] for one in same if one.facts), *facts))
     if not shared:
         with_whom = listed(map(view.name_of, peers), _MOST)
         kind = "affected_with" if peers else "affected_alone"
@@ -284,7 +289,8 @@ ENDED = re.compile(
     r"|terminad[oa]s?|resuelt[oa]s?)\b"
 )
 GOING = re.compile(
-    r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now"
+    r"\b(still|open|ongoing|(?<!what is )(?<!what was )(?<!whats )going on|active|running|unresolved|unsolved"
+    r"|pending|persist\w*|right now"
     r"|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
 )
 

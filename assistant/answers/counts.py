@@ -33,7 +33,6 @@ from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
-from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
 
 TIMES = re.compile(
@@ -64,7 +63,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return told
     if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
         return told
-    if DEVICE not in asked.query.plain and (told := _count_in_focus(asked)):
+    if not asked.query.names_device and (told := _count_in_focus(asked)):
         return told
     scans = find_incidents(asked, ("recon",)) if asked.query.relation == "scan" else []
     if scans and measure == "":  # "how fast was the scan?"

@@ -7,7 +7,6 @@ from assistant.answers.descriptions import describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF, find_culprits
 from assistant.diagnosis.spans import find_start
 from assistant.facts.fact import Value
-from assistant.questions.plain import DEVICE
 from assistant.questions.times import Span
 from traffic.labels import ATTACKS
 
@@ -19,6 +18,10 @@ _DOES = re.compile(
     r"|\b(?:do|does|did|doing|hat|machte|hizo|hacia)\b"
 )
 # Whether it happened, worked or was met before is asked of other things.
+_OF_KINDS = ("before", "changed", "does", "usual", "why", "who")
+_USUALLY = re.compile(
+    r"\b(?:normally|usually|otherwise|regularly|always|normalerweise|sonst|normalmente)\b"
+)
 _JUST_BEFORE_S = 1.0  # what begins within it began with the incident
 _OTHERS = re.compile(
     r"\b(?:happen|seen|work|occur|met|meet|problem|trouble|vorgekommen|passiert|ocurr)\w*"
@@ -29,19 +32,16 @@ def answer_earlier(asked: Asked) -> Answer | None:
     """What was seen of the machine that is talked about until the incident began, or whether it did
     before what it did then; None where that is not asked, or nothing is talked about."""
     plain, incident = asked.query.plain, asked.incident
-    asks = _EARLIER.search(plain) and _DOES.search(plain) and not _OTHERS.search(plain)
-    if (
-        not asks
-        or incident is None
-        or asked.query.kind not in ("before", "changed", "does", "why", "who")
-    ):
+    kinds = KINDS_OF.get(asked.query.relation)
+    usually = bool(kinds) and asked.polar and bool(_USUALLY.search(plain))
+    asks = usually or (_EARLIER.search(plain) and _DOES.search(plain) and not _OTHERS.search(plain))
+    if not asks or incident is None or asked.query.kind not in _OF_KINDS:
         return None
-    named = DEVICE in plain and asked.device
+    named = asked.query.names_device and asked.device
     attacks = incident.label in ATTACKS and not named
     device = find_culprits(incident)[0] if attacks else asked.device or incident.device
     start_s, view = find_start(incident)[0], asked.view
     earlier = asked.about(device, Span(view.start_s, start_s - _JUST_BEFORE_S))
-    kinds = KINDS_OF.get(asked.query.relation)
     if asked.polar and kinds:
         return _did_so(asked.about(device), kinds, start_s)
     talks = earlier.talks
@@ -77,3 +77,29 @@ def _did_so(asked: Asked, kinds: tuple[str, ...], start_s: float) -> Answer | No
         say(kind, asked.reply(bool(len(earlier))), **values),
         tuple(describe_requests(rows, asked.view, refused=True)),
     )
+
+
+_READS = re.compile(r"\b(?:read|ask|talk|les|lie|fragt|lee|habl)\w*")
+_LEARNS_S = 60.0  # who asks within the first minute may have asked before
+
+
+def answer_began(asked: Asked) -> Answer | None:
+    """Who began to ask a device for something, or to write to it, after the capture had begun; None where
+    no request to it was read."""
+    rows = asked.requests
+    rows = rows[rows["server"] == asked.device]
+    if asked.query.relation == "write" and not _READS.search(asked.query.plain):
+        rows = rows[rows["kind"].isin(KINDS_OF["write"])]
+    if rows.empty:
+        return None
+    first_s = rows.groupby(rows["client"].astype("str"))["ts"].min().sort_values()
+    later = first_s[first_s - asked.view.start_s >= _LEARNS_S]
+    shown = rows[rows["client"].isin(later.index)] if len(later) else rows
+    facts = tuple(describe_requests(shown, asked.view, refused=True))
+    if later.empty:
+        return Answer(say("began_with_it", asked.reply(False)), facts)
+    values: dict[str, Value] = {
+        "names": asked.view.names_of(later.index), "first_time_s": float(later.iloc[0]),
+        "after_s": float(later.iloc[0]) - asked.view.start_s,
+    }  # fmt: skip
+    return Answer(say("began_later", asked.reply(True), **values), facts)

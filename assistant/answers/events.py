@@ -7,6 +7,7 @@ import numpy as np
 from assistant.answers.asked import Answer, Asked, begin, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
 from assistant.answers.descriptions import describe_fares
+from assistant.answers.topics import find_labelled
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
@@ -130,6 +131,7 @@ def answer_back(asked: Asked) -> Answer | None:
     incidents = [one for one in asked.analysis.incidents if one.facts]
     if asked.device:
         incidents = [one for one in incidents if one.touches(asked.device)]
+    incidents = find_labelled(asked) or incidents  # "is dns ok again?"
     if not incidents or not _BACK.search(asked.query.plain):
         return None
     going = worst_first([one for one in incidents if not is_over(one, asked.analysis)])

@@ -26,7 +26,7 @@ _NOTHING = re.compile(
     r"|\b(?:gaps?|holes?|luecken?|huecos?)\b(?: in| en)?"
 )
 _AWAY = re.compile(
-    r"\b(?:unreachable|away|gone|off ?line|down|unavailable|silent|quiet|mute|stumm|still|not (?:reachable"
+    r"\b(?:unreachable|away|gone|off ?line|down|unavailable|silent|quiet|mute|stumm|not (?:reachable"
     r"|available|there)"
     r"|nicht erreichbar|weg|ausgefallen)\b"
 )

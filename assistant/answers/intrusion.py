@@ -20,6 +20,7 @@ from traffic.labels import ATTACKS
 
 _MOST = 8
 _LOGIN_SERVICES = ("telnet", "ssh", "ftp", "rdp")
+_KEEPS_OUT = ("service_down", "misconfiguration", "flapping")
 _GUESSES = ("brute_force",)
 _INSIDE = re.compile(r"\b(inside|within|internal\w*|our own|innen|intern\w*|dentro)\b")
 _OUTSIDE = re.compile(r"\b(outside|external\w*|internet|abroad|aussen|extern\w*|fuera)\b")
@@ -120,6 +121,10 @@ def answer_logins(asked: Asked) -> Answer:
     others = tuple(fact for one in unread for fact in one.facts[:1])
     clients = listed(map(asked.view.name_of, dict.fromkeys(refused["client"].astype("str"))), _MOST)
     kind = "logins_refused" if inside else "logins_out"
+    # Who was let in before is let in again without having guessed anything.
+    in_again = rows[(rows["outcome"] == "answered") & rows["client"].isin(refused["client"])]
+    again = kind == "logins_out" and (in_again["ts"] > refused["ts"].min()).any()
+    kind = "logins_refused" if again else kind
     out = say(kind, n=len(refused), asked=len(rows), clients=clients)
     open_ = _leave_open(asked, logins, refused)
     if asked.query.measure or not asked.polar:
@@ -198,6 +203,8 @@ def _without_refusals(asked: Asked, rows: pd.DataFrame, guessed: list[Incident])
     known = asked.incident.facts if asked.incident else ()
     if known and kind_of(known[0]) == "refused":  # who is let in may still not do all that it asks
         return Answer(known[0], known[1:])
+    if rows.empty and known and asked.incident and asked.incident.label in _KEEPS_OUT:
+        return Answer(known[0], known[1:])  # who is not let in before any login
     kind = "logins_fine" if len(rows) else "logins_none"
     reply = asked.reply(False) if len(rows) and not asked.blind else "unclear"
     return Answer(say(kind, reply, asked=len(rows)), asked.sensor, standing="inconclusive")
@@ -231,7 +238,11 @@ def _came_first(asked: Asked) -> Answer | None:
     return Answer(say("shared_which", "unclear"), (*seen, *first.facts), standing="inconclusive")
 
 
-_MAC = re.compile(
+_WHICH_OF_TWO = re.compile(
+    r"\b(?:which|welche\w*|cual)\b.*\b(?:right|real|genuine|original|first|wrong|fake"
+    r"|richtige?|echte?)\b|^which of (?:them|the two|dev)"
+)
+MAC = re.compile(
     r"\b(?:macs?|mac address\w*|hardware address\w*|network card|hardwareadresse\w*)\b"
 )
 
@@ -239,7 +250,7 @@ _MAC = re.compile(
 def answer_bearer(asked: Asked) -> Answer:
     """Who bears the address of a device, by hardware addresses and by who claimed it."""
     liars = find_incidents(asked, ("spoofing",))
-    if not asked.device and liars and _MAC.search(asked.query.plain):
+    if not asked.device and liars and MAC.search(asked.query.plain):
         culprit = find_culprits(liars[0])[0]
         borne = asked.view.openers_of(culprit) or asked.view.macs_of(culprit)
         if not borne:  # what all bear whose address it claims
@@ -249,14 +260,20 @@ def answer_bearer(asked: Asked) -> Answer:
             line = say("bearer_macs", name=asked.view.name_of(culprit), macs=listed(borne))
             return Answer(line, liars[0].facts)
     first = "first" in asked.query.plain  # "which of them was first?"
-    if (first or not asked.device) and (told := _came_first(asked)):
+    which = first or bool(_WHICH_OF_TWO.search(asked.query.plain))
+    if which and (told := _came_first(asked)):
         return told
     view, names = asked.view, asked.view.names_of(filter(None, (asked.device, asked.second)))
     found = [
         one
-        for one in find_incidents(asked, ("spoofing",))
-        if not asked.device or {asked.device, asked.second} & _claimed(one)
+        for one in find_incidents(asked, ("spoofing", "misconfiguration"))
+        if (one.label == "spoofing" or kind_of(one.facts[0]) == "double")
+        and (not asked.device or {asked.device, asked.second} & {*_claimed(one), one.device})
     ]
+    if not (found or asked.device):
+        return Answer(
+            say("bearer_none", "unclear" if asked.blind else asked.reply(False)), asked.sensor
+        )
     macs = {one: view.macs_of(one) for one in (asked.device, asked.second) if one}
     facts = tuple(
         say("bearer_macs", name=view.name_of(one), macs=listed(seen))

@@ -13,7 +13,6 @@ from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.moves import move_facts
 from assistant.questions.entities import list_machines, worst_first
-from assistant.questions.plain import DEVICE
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
@@ -52,7 +51,7 @@ def answer_devices(asked: Asked) -> Answer:
         return _is_known(asked)
     if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
         return told
-    several = len(asked.found.mention.devices) > 1 and DEVICE not in asked.query.plain
+    several = len(asked.found.mention.devices) > 1 and not asked.query.names_device
     if asked.device and not several:
         return _identify(asked)
     if not addresses:

@@ -10,7 +10,7 @@ from assistant.questions.plain import MAX_CHARS
 _MOST_PARTS = 3
 _FACTS_OF_OTHERS, _FACTS_BEFORE = 2, 3
 _WHAT = "what|which|who|whom|whose|when|how|where|why|since (?:when|what)|until when|for how"
-_PREPOSITION = r"(?:by|from|to|with|at|over|in|on|against) (?:whom?|what|which|where|when)"
+_PREPOSITION = r"(?:by|from|to|with|at|over|in|into|on|against) (?:whom?|what|which|where|when)"
 _VERB = (
     "(?:is|are|was|were|does|do|did|has|have|can|could|should|will)"
     r" (?:it|they|he|she|that|this|there|any\w*|some\w*|the|i|we|you)"

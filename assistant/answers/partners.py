@@ -14,7 +14,7 @@ from assistant.answers.descriptions import (
     name_times,
 )
 from assistant.answers.sessions import answer_close
-from assistant.answers.topics import find_topic
+from assistant.answers.topics import UNWANTED, find_topic
 from assistant.answers.volumes import answer_left
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
@@ -46,10 +46,10 @@ def answer_who(asked: Asked) -> Answer:
     relation = asked.query.relation
     if _HOLDS.search(asked.query.plain) and (held := _find_holder(asked)):
         return held
-    if asked.query.measure == "left" and not asked.second:
+    if asked.query.measure == "left" and relation != "outside" and not asked.second:
         return answer_left(asked)
-    if relation in ("talk", "ask", "outside") and _UNWANTED.search(asked.query.plain):
-        return _blame(replace(asked, query=replace(asked.query, relation="attack")), ATTACKS)
+    if relation in ("talk", "ask", "outside") and UNWANTED.search(asked.query.plain):
+        return _name_unwanted(asked)
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
     if relation == "talk" and asked.query.measure in ("refused", "failed"):
@@ -81,6 +81,22 @@ def answer_who(asked: Asked) -> Answer:
     return said
 
 
+def _name_unwanted(asked: Asked) -> Answer:
+    """Who does what it should not: machines that plant.yaml does not name, then who attacks."""
+    blamed = _blame(replace(asked, query=replace(asked.query, relation="attack")), ATTACKS)
+    plant, talks = asked.analysis.plant, asked.talks
+    if plant is None or not asked.device:
+        return blamed
+    known = {one.address for one in plant.devices}
+    others = talks["src"].where(talks["dst"] == asked.device, talks["dst"])
+    mine = talks[~others.isin(known) & ~others.map(is_group).astype(bool)]
+    names = asked.view.names_of(dict.fromkeys(others[mine.index]))
+    if mine.empty:
+        return blamed
+    facts = (*blamed.facts, *describe_talks(mine, asked.view, 3))
+    return Answer(say("strangers", asked.reply(True), names=names), facts)
+
+
 _HOLDS = re.compile(
     r"\b(?:hold|held|occup|keep|kept|use|using|block|tak|took|has|have|got|belegt|blockiert|ocupa|tiene)\w*"
     r" .*\b(?:sessions?|connections?|slots?|places?|verbindung\w*|sitzung\w*|sesion\w*|conexion\w*|dev)\b"
@@ -100,12 +116,10 @@ def _find_holder(asked: Asked) -> Answer | None:
     return None
 
 
-_UNWANTED = re.compile(
-    r"\b(?:should ?n.t|should not|must not|may not|not (?:be )?(?:allowed|supposed|meant) to|no business"
-    r"|uninvited|unwanted)\b"
-)
 _LOADS = re.compile(
     r"\b(?:programs?|programmes?|logic|firmware|blocks?|projects?)\b.*\b(?:load|download|transfer|flash|updat|replac)"
+    r"|\b(?:load|flash|download|transfer|put|push|install)\w* (?:\w+ ){0,3}(?:programs?|programmes?|firmware"
+    r"|logic|blocks?)\b"
 )
 
 

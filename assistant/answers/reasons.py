@@ -8,6 +8,7 @@ from assistant.answers.attack import doubt_of
 from assistant.answers.changes import say_first
 from assistant.answers.condition import describe_incident
 from assistant.answers.documents import find_quotations
+from assistant.answers.earlier import answer_began
 from assistant.answers.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
 from assistant.answers.sides import reply_by_side
 from assistant.diagnosis.citations import Citation
@@ -287,6 +288,7 @@ def answer_documents(asked: Asked, kind: Kind) -> Answer:
     return Answer(line, citations=citations[:3], quotes=True)
 
 
+_ANYBODY = re.compile(r"\b(?:any|some)(?:body|one)\b|\b(?:who|jemand|wer|alguien|quien)\b")
 _NEW = re.compile(
     r"\b(?:is|are|was|were) (?:it|that|this|they|dev) (?:\w+ )?new\b|\bneu\b|\bnuev[oa]\b"
 )
@@ -298,6 +300,8 @@ def answer_before(asked: Asked) -> Answer:
         return told
     if MET.search(asked.query.plain) and (met := answer_met(asked)):
         return met
+    if asked.device and _ANYBODY.search(asked.query.plain) and (began := answer_began(asked)):
+        return began
     if asked.device and _NEW.search(asked.query.plain) and (first := say_first(asked)):
         return first
     incident, history = asked.incident, asked.history

@@ -17,7 +17,8 @@ from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 
 _ENDS = re.compile(
-    r"\b(?:over|finished|done|fixed|stop(?:ped)?|end(?:ed)?|recover(?:ed)?|c[ao]me back|return(?:ed)?"
+    r"\b(?:over|finished|done|fixed|stop(?:ped)?|(?<!the )end(?:ed)?|recover(?:ed)?"
+    r"|c[ao]me back|return(?:ed)?"
     r"|vorbei|termino|acabo|back(?= now| yet| already| up| online|\W*$)"
     r"|(?:attack|flood|storm|problem|fault|trouble|it|that) (?:\w+ )?gone"
     r"|(?:fast|quick|back|there|up|online|alive|working) again)\b"
@@ -104,7 +105,13 @@ def _choose_incident(asked: Asked) -> Incident | None:
     incident = find_topic(asked) or asked.incident
     if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
         incident = _find_first(asked)
-    if not asked.found.mention.devices and asked.polar and not _asks_for_the_end(asked):
+    named = find_topic(asked, alike=False) is not None
+    if (
+        not asked.found.mention.devices
+        and not named
+        and asked.polar
+        and not _asks_for_the_end(asked)
+    ):
         # "is it still going on?" of no device is asked of all.
         every = worst_first(list(asked.analysis.incidents))
         incident = next((one for one in every if not is_over(one, asked.analysis)), incident)

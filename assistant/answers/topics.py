@@ -13,7 +13,6 @@ from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
 from assistant.questions.entities import worst_first
-from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
 
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
@@ -30,6 +29,13 @@ _RUNS = re.compile(r"\b(?:running|re-?boot\w*|re-?start\w*|reset|stopp?ed|halted
 CULPRIT = "attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso"
 _CULPRIT = re.compile(rf"\b(?:{CULPRIT}|stranger)s?\b")
 HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
+
+
+UNWANTED = re.compile(
+    r"\b(?:should ?n.?t|shou?d ?n.?t|should not|must not|may not|not (?:be )?(?:allowed|supposed|meant) to"
+    r"|no business"
+    r"|uninvited|unwanted)\b"
+)
 
 
 def answer_topic(asked: Asked) -> Answer | None:
@@ -49,7 +55,9 @@ def answer_topic(asked: Asked) -> Answer | None:
         return None
     if query.kind == "before" and asked.second and MET.search(query.plain):
         return None
-    two = asked.second and DEVICE in query.plain
+    if UNWANTED.search(query.plain):
+        return None
+    two = asked.second and query.names_device
     if query.kind == "count" and _CULPRIT.search(query.plain):
         attacks = find_incidents(asked, ATTACKS)
         if attacks and not HOW_MANY.search(query.plain):
@@ -64,7 +72,9 @@ def answer_topic(asked: Asked) -> Answer | None:
 
 
 _OF_ONE = frozenset(("since", "affected", "why", "checks"))  # asked of one trouble
-_OF_PROTOCOL = {"dns": ("name_resolution",)}  # whose trouble has a label of its own
+_DNS = re.compile(
+    r"\b(?:dns|resolvers?|name (?:resolution|servers?)|names? resol\w*|namensaufloesung)\b"
+)
 
 
 def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
@@ -72,19 +82,24 @@ def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
     likeness is enough, the one whose meaning is near enough to them."""
     for one in worst_first(list(asked.analysis.incidents)):
         # "the master" names a kind of device, and not surely the one that is meant.
-        named = asked.device if DEVICE in asked.query.plain else ""
+        named = asked.device if asked.query.names_device else ""
         if not one.facts or (named and not one.touches(named)):
             continue
         cause = find_cause(one.facts)
         if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
             return one
-    # "the problem with DNS": the one incident of the label that is named.
-    labels = (*find_asked(asked.query.plain), *_OF_PROTOCOL.get(asked.query.protocol, ()))
-    of_label = find_incidents(asked, labels) if asked.query.kind in _OF_ONE else []
-    spoken = [one for one in of_label if _speaks(one, asked.query.protocol)]
-    if len(spoken or of_label) == 1:
-        return (spoken or of_label)[0]
+    of_label = find_labelled(asked) if asked.query.kind in _OF_ONE else []
+    if len(of_label) == 1:  # "the problem with DNS"
+        return of_label[0]
     return _find_alike(asked) if alike else None
+
+
+def find_labelled(asked: Asked) -> list[Incident]:
+    """Incidents of the kind of trouble that a question names; of its protocol, where one is named too."""
+    dns = ("name_resolution",) if _DNS.search(asked.query.plain) else ()
+    labels = (*find_asked(asked.query.plain), *dns)
+    found = find_incidents(asked, labels)
+    return [one for one in found if _speaks(one, asked.query.protocol)] or found
 
 
 def _speaks(incident: Incident, protocol: str) -> bool:

@@ -15,7 +15,7 @@ from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices, worst_first
-from assistant.questions.plain import DEVICE, is_name_alone
+from assistant.questions.plain import is_name_alone
 from assistant.questions.queries import Query, read_query, split_question
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
@@ -46,21 +46,32 @@ _OF_ALL = (
     "code",
 )
 _PRONOUN = re.compile(
-    r"\b(it|its|he|she|him|her|this|that|these|those|them|they|er|sie|es|ihn|ihm|ihr|das|dies\w*|davon|dazu|dem|lo|la|le"
+    r"\b(it|its|he|she|him|her|this|that|these|those|them|they|er|sie|es|ihn|ihm|ihr|das|dies\w*|davon|dazu"
+    r"|dem|lo|la|le"
     r"|eso|esto|este|esta|ese|esa|ello)\b"
 )
 _EVERYTHING = re.compile(
     r"(?<!\bat )\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
 )
+_THE_OTHER = re.compile(
+    r"(?:and|what about|und|y|was ist mit)?[ ,]*(?:what about )?(?:the|das|der|die|el|la) (?:other|second"
+    r"|andere|zweite|otr[oa])"
+    r" (?:one|problem|incident|attack|trouble|thing|fault|alarm|vorfall|stoerung|problema|incidente)\W*$"
+)
+_AFTER_THAT = re.compile(
+    r"(?:and |what (?:happened |came )?|und |y )?(?:after (?:that|this|it)|next|then|danach|despues)\W*$"
+)
 _AND_THE = re.compile(
     r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
 )  # "and the plcs?"
 _WHICH_OF_THEM = re.compile(
-    r"(?:and )?(?:(?:which|what) (?:ones?|of (?:them|those|these))|all of (?:them|those)|welche(?: davon)?|cuales)\W*$"
+    r"(?:and )?(?:(?:which|what) (?:ones?|of (?:them|those|these))|all of (?:them|those)|welche(?: davon)?"
+    r"|cuales)\W*$"
 )
 _ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
 _MORE = re.compile(
-    r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo|and\?)\W*$"
+    r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo"
+    r"|and\?)\W*$"
 )
 # Without a capture only these can be answered, from documents; which are looked at first.
 _OF_DOCUMENTS: dict[str, Kind] = {
@@ -213,6 +224,9 @@ class Conversation:
                 query, kind=query.kind if query.kind in _OF_ONE else "why", guessed=False
             )
         now = self._incident()
+        if now is not None and not mention.devices and (other := self._find_next(query.plain, now)):
+            analysis, device, now = replace(self.analysis, incidents=(other,)), other.device, other
+            query = replace(query, kind="why", guessed=False)
         named = (*mention.devices, *mention.peers)
         if query.kind == "affected" and now is not None and any(map(now.touches, named)):
             analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
@@ -254,7 +268,7 @@ class Conversation:
             return self._missing
         if self.focus is None and not self._is_known(self._before):
             return None
-        described = DEVICE in query.plain and not mention.kind  # "is that machine ours?"
+        described = query.names_device and not mention.kind  # "is that machine ours?"
         described = described or bool(ELLIPSIS.match(query.plain))
         described = described or (query.kind in _OF_ALL and is_elliptic(query))
         if query.kind in _OF_ALL and not described and not _PRONOUN.search(query.plain):
@@ -293,6 +307,16 @@ class Conversation:
         found = (one for one in self.analysis.incidents if one.id == focus.incidents[0])
         incident = next(found, None)
         return incident if incident and incident.label == focus.label else None
+
+    def _find_next(self, plain: str, now: Incident) -> Incident | None:
+        """The incident that words such as "and the other problem?" and "and after that?" mean."""
+        assert self.analysis is not None
+        others = [one for one in self.analysis.incidents if one.id != now.id and one.facts]
+        others = [one for one in others if one.touches(now.device)] or others
+        if _AFTER_THAT.match(plain):
+            later = [one for one in others if one.start_s >= now.start_s]
+            return min(later, key=lambda one: one.start_s, default=None)
+        return next(iter(worst_first(others)), None) if _THE_OTHER.match(plain) else None
 
     def _from_documents(self, question: str, query: Query) -> Reply:
         """Where nothing was judged: that, and passages where the documents hold any."""

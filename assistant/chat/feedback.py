@@ -191,7 +191,8 @@ _ACTS = tuple(
             "undo",
             r"\b(?:undo|undid|revert|re-?open|unshelve|unmute|unacknowledge|rueckgaengig|zuruecknehmen"
             r"|zurueckgenommen|deshacer|deshaz\w*|reabr\w*|revertir|retira\w*)\b"
-            r"|^(?:\w+,? ){0,3}(?:take|put) (?:\w+ ){0,4}back\b|\bnimm\b.*\bzurueck\b|\bwieder (?:oeffnen|aufmachen)\b",
+            r"|^(?:\w+,? ){0,3}(?:take|put) (?:\w+ ){0,4}back\b|\bnimm\b.*\bzurueck\b|\bwieder (?:oeffnen"
+            r"|aufmachen)\b",
         ),
         ("note", r"^(?:please |bitte )?(?:note|notiz|nota|vermerk\w*|anot\w+|notier\w*)\b"),
         ("confirm", _NOT_FALSE.pattern),

@@ -176,11 +176,15 @@ def put_sensor_early(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     return (*others[:_BEFORE_SENSOR], *about, *others[_BEFORE_SENSOR:])
 
 
+# Facts of a suspicion that say more than its label: who was refused what, and who asks for whom in vain.
+_TELLING = frozenset(("refusals", "arp"))
+
+
 def _leading(found: Investigation) -> Fact | None:
     """The fact that answers by itself; None where a label's sentence has to."""
     if found.incident is None or not found.facts:
         return None
-    return found.facts[0] if kind_of(found.facts[0]) in HEADLINES else None
+    return found.facts[0] if kind_of(found.facts[0]) in HEADLINES | _TELLING else None
 
 
 def _headline(found: Investigation, analysis: Analysis) -> str:
@@ -201,7 +205,9 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
     if leading := _leading(found):
         return f"{_CERTAINTY[found.standing]}: {leading.text}"
     who = analysis.view.name_of(found.device)
-    if found.device != incident.device:
+    if found.device in incident.peers[:1] and incident.role == "target":
+        who = analysis.view.name_of(incident.device)  # who does it is asked about
+    elif found.device != incident.device:
         cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"
     does = read_playbook(incident.label).does(incident.role)

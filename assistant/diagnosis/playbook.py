@@ -139,6 +139,8 @@ def find_cause(facts: Sequence[Fact]) -> CausePlaybook | None:
     if not facts:
         return None
     known, kind = read_causes(), kind_of(facts[0])
+    if any(kind_of(one) == "unit_changed" for one in facts):
+        return known["unit_changed"]
     rights = known.get(f"{kind}_rights")
     return (
         rights

@@ -58,12 +58,21 @@ def judge(
 
 
 def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
-    """Whether a beacon's other end never answered."""
+    """Whether a beacon's other end hardly ever answered."""
     contacts = [fact for fact in facts if kind_of(fact) in _CONTACTS]
+    return label == "c2" and bool(contacts) and all(map(_is_vain, contacts))
+
+
+_VAIN = 0.8  # of the attempts; a service that died had answered some before
+
+
+def _is_vain(contact: Fact) -> bool:
+    values = contact.values
+    tried, vain = values.get("attempts"), values.get("unanswered")
+    if values.get("sessions") == 0:
+        return True
     return (
-        label == "c2"
-        and bool(contacts)
-        and all(fact.values.get("sessions") == 0 for fact in contacts)
+        isinstance(tried, float | int) and isinstance(vain, float | int) and vain >= _VAIN * tried
     )
 
 

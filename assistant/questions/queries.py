@@ -23,7 +23,7 @@ from assistant.questions.forms import (
     read_terms,
 )
 from assistant.questions.kinds import NEAR, SURE, load_kinds
-from assistant.questions.plain import MAX_CHARS, is_name_alone, make_plain
+from assistant.questions.plain import DEVICE, MAX_CHARS, is_name_alone, make_plain
 
 # People ask in fewer letters; only so many are looked through for patterns.
 _MOST_READ = 600
@@ -66,6 +66,14 @@ class Query:
     exists: bool = False
     guessed: bool = False
     nearest: tuple[str, ...] = ()
+
+    @property
+    def names_device(self) -> bool:
+        """Whether a device is named, by its name, address or kind."""
+        return bool(_NAMED.search(self.plain))
+
+
+_NAMED = re.compile(rf"\b{DEVICE}\b")
 
 
 def read_query(question: str, names: Iterable[str] = ()) -> Query:

@@ -87,6 +87,8 @@ RULES = (
         find_absent_addresses,
         confirms=_kinds("absent"),
         suggests=_kinds("misled"),
+        rules_out=frozenset(("misconfiguration",)),
+        headlines=_kinds("misled"),
         yields_to=_kinds("silent silent_together"),  # who asked in vain is said there too
     ),
     # Neither silent nor deaf: it goes by another address.

@@ -80,6 +80,7 @@ def find_shared_addresses(view: TrafficView) -> list[RuleHit]:
             "address": view.name_of(str(address)),
             "one": doubles[0],
             "other": doubles[1],
+            "machines": 2,  # the sentence says two
             "claims": int(rows["count"].sum()),
             "since_time_s": float(rows["slot"].min()) * SAMPLE_S,
         }

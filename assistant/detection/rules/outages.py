@@ -128,7 +128,8 @@ def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreig
     if resolver is not None:
         values["resolver"] = view.name_of(resolver)
         fact = make_fact("misled", _SENTENCES["misled"], values)
-        return RuleHit(resolver, "name_resolution", "source", (fact,), askers, slots)
+        ends = (*askers, address)  # that each of them asks in vain is not its own mistake
+        return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots)
     fact = make_fact("absent", _SENTENCES["absent"], values)
     return RuleHit(address, "device_silent", "source", (fact,), askers, slots)
 

@@ -122,6 +122,13 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     # Whom nobody missed may only have lost its client, unless it spoke unasked before.
     alone = pauses["device"].map(lambda one: _begins(view, str(one), int(pauses["last"].min())))
     pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
+    # Who was heard again before the others fell silent shares nothing with them.
+    longest = pauses.loc[(pauses["next"] - pauses["last"]).idxmax()] if len(pauses) else None
+    if longest is not None:
+        shared = pauses["next"].clip(upper=longest["next"]) - pauses["last"].clip(
+            lower=longest["last"]
+        )
+        pauses = pauses[2 * (shared - 1) >= pauses["next"] - pauses["last"] - 1]
     missed = missed.reindex(pauses["device"])
     # One that sends nothing may only hang; where nobody tells its hardware address it is gone.
     short = bool((pauses["next"] - pauses["last"] - 1 < _MIN_EMPTY).all())
