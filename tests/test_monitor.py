@@ -437,6 +437,7 @@ import resource, signal, sys; sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import test_monitor as t
 from assistant.history import History
+from assistant.monitor.tell import text_lines
 from assistant.monitor.watch import Monitor
 from assistant.monitor.watched import Bounds, Watched
 from assistant.session import load_models
@@ -448,10 +449,12 @@ running = Monitor(Watched(source, models.llm, models.card, history, home / "moni
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for _ in range(3): running.step()
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))  # no file takes a byte more
-left, kinds = len(source._steps), set()
+left, kinds, lines = len(source._steps), set(), []
 for _ in range(4):
     report, _ = running.step()
     kinds |= {one.kind for one in report.conditions} if report else set()
+    lines += text_lines(report, None, None) if report else []
+assert len([one for one in lines if "[not kept]" in one]) == 1, "once, though no alarm can be kept"
 assert len(source._steps) >= left - 1, "it goes on reading what it cannot keep"
 assert kinds == {"disk_full"}, kinds
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -7,6 +7,7 @@ from typing import Any
 
 from assistant.monitor.alarm_list import Alarm, Meter, Standing
 from assistant.monitor.alarms import Act
+from assistant.monitor.sensor import Condition
 from assistant.monitor.watched import SlotReport
 from assistant.report import clock, plain, render_table, verdict_lines
 from traffic.plant import Plant
@@ -55,6 +56,22 @@ def text_lines(report: SlotReport, plant: Plant | None, meter: Meter | None) -> 
         yield f"{what}  {names.name_of(alarm.device)}  [{alarm.incident}]"
         if change.act == "raise" and not (meter is not None and meter.flood):
             yield from (f"    {line}" for line in describe(alarm, change.suppressed))
+    if not (report.slots or report.look or report.changes):
+        # The sensor's state changed, and no alarm of it could be kept: the disk is full.
+        for one in report.conditions:
+            what = (
+                f"{clock(report.end_s)}  {_ACTS['raise']:9}  {one.words.tier} {one.words.priority}"
+            )
+            yield f"{what}  sensor  {one.about}  [not kept]"
+            yield from (f"    {line}" for line in _describe_condition(one))
+
+
+def _describe_condition(one: Condition) -> Iterator[str]:
+    words = one.words
+    yield one.text
+    yield f"cause:       {words.cause}"
+    yield f"consequence: {words.consequence}"
+    yield f"response:    {words.response} (within {words.respond_min} min)"
 
 
 def describe(alarm: Alarm, suppressed: str = "") -> Iterator[str]:
