@@ -522,3 +522,36 @@ def test_what_is_free_between_things_that_stay_is_given_back():
     give_back()
     assert len(pieces) == 20
     assert held_mb() < before_mb - 50
+
+
+_LARGE = """
+import ctypes
+from assistant.cli.vain_work import keep_what_is_loaded
+
+class Use(ctypes.Structure):  # mallinfo2(3)
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+library = ctypes.CDLL(None)
+library.mallinfo2.restype, library.malloc.restype = Use, ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+keep_what_is_loaded()
+mapped = []
+for _ in range(3):
+    before = library.mallinfo2().hblkhd
+    block = library.malloc(ctypes.c_size_t(8_000_000))
+    mapped.append(library.mallinfo2().hblkhd - before >= 8_000_000)
+    library.free(block)
+assert mapped == [True, True, True], mapped
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not the GNU C library")
+def test_a_large_table_leaves_no_hole_however_often_it_comes():
+    """By itself the library takes the second one from its heap."""
+    root = str(SAMPLES.parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE], capture_output=True, text=True, cwd=root, check=False,
+        env=os.environ | {"PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
