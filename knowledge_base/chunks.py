@@ -67,7 +67,7 @@ def make_chunks(document: Document) -> list[Chunk]:
     once.
 
         >>> from knowledge_base.documents import Document
-    from knowledge_base.formats import Section
+        >>> from knowledge_base.formats.sections import Section
         >>> manual = Document("doc-1", "Pump", "pump.md", "manual", (Section(("Ports",), "Modbus on 502."),))
         >>> [(chunk.section, chunk.text) for chunk in make_chunks(manual)]
         [('Ports', 'Modbus on 502.')]

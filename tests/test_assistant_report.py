@@ -1,6 +1,5 @@
 """Results as text, against lines written by hand."""
 
-import doctest
 import json
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,8 +8,6 @@ import numpy as np
 import pandas as pd
 from bottling_line import CAMERA, beacon
 
-import assistant.app.views.markup
-import assistant.report
 from assistant.facts.moments import Clock
 from assistant.report import (
     incident_table,
@@ -35,11 +32,6 @@ def verdicts() -> pd.DataFrame:
     known = {"device": ["10.0.0.5"], "start_s": [60.0], "end_s": [120.0], "label": ["c2"]}
     guess = {"probability": np.float32([0.25]), "abstained": [True], "direction": [""]}
     return pd.DataFrame(known | guess | chances)
-
-
-def test_the_examples_in_the_docstrings() -> None:
-    for module in (assistant.report, assistant.app.views.markup):
-        assert doctest.testmod(module).failed == 0
 
 
 def test_a_verdict_is_one_line_of_json_with_exactly_the_promised_names() -> None:

@@ -1,6 +1,8 @@
 """The house itself: imports go one way, help is instant, nothing leaves the machine, the README
 does not rot."""
 
+import doctest
+import importlib
 import os
 import re
 import shutil
@@ -39,6 +41,16 @@ def tracked(*patterns: str) -> list[str]:
 def test_the_checkers_are_content(command: tuple[str, ...]) -> None:
     done = run(str(BIN / command[0]), *command[1:])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
+    shown = [path for path in files if "\n    >>> " in path.read_text(encoding="utf-8")]
+    assert len(shown) > 50
+    for path in shown:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = importlib.import_module(name)
+        assert not doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed, name
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -105,7 +105,7 @@ def fit_role_bounds(
             # From the bound on a window is alarmed: those that equal it must not be.
             fitted = float(np.nextafter(np.sort(values)[place], 2.0))
             bounds[role] = max(usual, fitted) if _exceeds(values >= usual, false_share) else usual
-    return {role: round(bound, 4) for role, bound in bounds.items()}
+    return {str(role): round(bound, 4) for role, bound in bounds.items()}
 
 
 def _exceeds(alarmed: np.ndarray, share: float) -> bool:

@@ -284,8 +284,8 @@ def _kind_pccc(function: np.ndarray) -> np.ndarray:
 def name_target(target: int) -> str:
     """As engineers write it.
 
-    >>> name_target(1 << 40 | 1 << 16 | 7), name_target(0x8B << 40 | 2 << 16)
-    ('Identity 1 attribute 7', 'class 0x8B instance 2')
+    >>> name_target(1 << 40 | 1 << 16 | 7), name_target(0x2FF << 40 | 2 << 16)
+    ('Identity 1 attribute 7', 'class 0x2FF instance 2')
     """
     class_, instance, attribute = target >> 40, target >> 16 & 0xFFFFFF, target & 0xFFFF
     named = _CLASSES.get(class_)
