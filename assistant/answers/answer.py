@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
-from assistant.answers.attack import answer_attack
+from assistant.answers.attack import answer_attack, answer_side_of_attack
 from assistant.answers.behaviour import answer_aspect, answer_does, answer_process
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
@@ -62,7 +62,7 @@ from assistant.questions.forms import read_forms
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
-from traffic.labels import NORMAL
+from traffic.labels import ATTACKS, NORMAL
 
 _RUNS_WELL = re.compile(
     r"\b(?:run\w*|work\w*|behav\w*|do\w*|operat\w*) (?:\w+ )?(?:normal\w*|as usual|fine|ok|well)\b"
@@ -140,6 +140,9 @@ def _answer_loss(asked: Asked, headline: Fact) -> Answer:
 
 
 # What a device is, and not what ails it.
+_OF_OURS = re.compile(
+    r"(?:and )?(?:which|what|welche\w*|cual\w*) (?:one )?(?:of (?:our|my)|unserer|de nuestr[oa]s)\b"
+)
 _IDENTIFIES = re.compile(
     r"\b(?:what|who|was|wer|que|quien|cual)(?:.s| is| are| was| ist| es| kind| sort| type| make| model)\b"
     r"|\bdoes dev exist\b"
@@ -174,6 +177,8 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
         return answer_answers(asked, headline)
     if TO_ALL.search(asked.query.plain):
         return answer_talkers(asked)
+    if _OF_OURS.match(asked.query.plain) and asked.incident and asked.incident.label in ATTACKS:
+        return answer_hostile(asked)
     if asked.polar and (still := still_talks(asked)):
         return still
     incident = asked.incident
@@ -270,7 +275,7 @@ def answer(
     parts = split_joined(question)
     if len(parts) > 1 and (query is None or query == read_query(question, names)):
         asked = [read_query(one, names) for one in parts]
-        if all(map(_is_plain, asked)):
+        if _is_plain(asked[0]) and all(_is_plain(one) or _names_act(one) for one in asked[1:]):
             return _answer_each(question, parts, asked, analysis, index, device, history)
     query = query or read_query(question, names)
     return _answer_one(question, query, analysis, index, device, history, focus=focus)
@@ -295,7 +300,9 @@ def _answer_each(
             continue  # who asks is said with how often, and from when to when
         of_found = listed_before and not whole and bool(_OF_ONE.search(query.plain))
         about = answers[0].device if of_found else device  # "who floods us, and may I block it?"
-        if answers and _FROM_WHOM.match(query.plain) and answers[-1].kind == "count":
+        of_count = bool(answers) and answers[-1].kind == "count"
+        goes_on = _FROM_WHOM.match(query.plain) or (query.aspect and query.relation == "talk")
+        if of_count and goes_on:  # "and from whom?", "and into which registers?"
             query = replace(query, relation=_MADE_BY.get(asked[0].measure, "ask"))
         said = part if whole or of_found else question
         answers.append(_answer_one(said, query, analysis, index, about, history, short=short))
@@ -326,6 +333,11 @@ def _is_plain(query: Query) -> bool:
     # "was that allowed?" of a scan asks nothing of writers.
     of_writes = query.kind != "writers" or query.relation == "write"
     return query.kind not in ("", "numbers") and not query.guessed and named and of_writes
+
+
+def _names_act(query: Query) -> bool:
+    """Whether a further part says what it asks for, though its kind is a guess: "were any refused?"."""
+    return query.guessed and bool(query.kind) and (query.relation != "talk" or query.measure != "")
 
 
 def _answer_one(
@@ -361,6 +373,7 @@ def _answer_one(
         or answer_fares(asked)
         or answer_gap(asked)
         or answer_taking_off(asked)
+        or answer_side_of_attack(asked)
         or answer_process(asked)
         or answer_earlier(asked)
         or answer_time(asked, everything)

@@ -74,6 +74,29 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, rest, whole=True)
 
 
+_ATTACKER = re.compile(
+    r"\b(?:attackers?|culprit|offender|aggressor|source|angreifer|taeter|atacante)\b"
+)
+_VICTIM = re.compile(r"\b(?:victims?|targets?|sufferer|opfer|ziel|victima|objetivo)\b")
+
+
+def answer_side_of_attack(asked: Asked) -> Answer | None:
+    """Whether a device attacks or suffers it: "is it the attacker or the victim?"; None where that is
+    not asked, or no attack touches it."""
+    plain = asked.query.plain
+    if not (asked.device and asked.either and _ATTACKER.search(plain) and _VICTIM.search(plain)):
+        return None
+    found = find_incidents(asked, ATTACKS)
+    does = [one for one in found if asked.device in find_culprits(one)]
+    if not found:
+        return None
+    kind = "side_attacks" if does else "side_suffers"
+    first = (does or found)[0]
+    line = say(kind, name=asked.name, what=first.facts[0].text)
+    others = tuple(one.facts[0] for one in found if one is not first)
+    return Answer(line, (*first.facts[1:], *others), whole=True)
+
+
 _LIKE_WORK = ("recon", "unauthorized_command")
 _WORKPLACE = re.compile(r"(?i)\b(?:engineer\w*|work ?station|maintenance|programming)\b")
 

@@ -84,6 +84,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return count_codes(asked)
     if measure == "talkers":
         return answer_talkers(asked)
+    if measure == "left" and asked.query.relation == "outside" and TIMES.search(asked.query.plain):
+        return answer_talk(asked)  # who calls outside, and how often
     if measure == "left":
         return answer_left(asked)
     if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts"):
