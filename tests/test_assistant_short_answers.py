@@ -275,6 +275,12 @@ def test_refusals_that_were_counted_are_sure_where_no_window_was_judged() -> Non
     assert (said.standing, said.text.splitlines()[0]) == ("likely", "**5 of 12 requests failed.**")
 
 
+def test_what_is_spoken_and_not_read_is_named_and_not_called_well() -> None:
+    said = _ask("../protocols/hartip/capture", "does every request succeed?")
+    assert said.standing == "inconclusive"
+    assert "was not read: TCP port 5094 (HART-IP) and UDP port" in said.text
+
+
 @pytest.mark.parametrize(
     "question",
     ["is anyone writing to {}?", "who talks to the internet?", "are we losing packets?", "does {} answer?",

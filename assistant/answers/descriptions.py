@@ -16,7 +16,7 @@ from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME
 
-_MOST = 8
+_MOST, _MOST_UNREAD = 8, 3
 SHORTEST_S = 1e-3  # shorter intervals are bursts
 _OUTCOMES = {
     "answered": "answered", "refused": "refused", "unanswered": "without an answer", "told": "that need no answer",
@@ -182,3 +182,18 @@ def _name_outcomes(rows: pd.DataFrame) -> str:
     counts = rows["outcome"].value_counts()
     known = [f"{counts[one]:,} {word}" for one, word in _OUTCOMES.items() if counts.get(one)]
     return f": {listed(known)}" if known else ""
+
+
+def name_unread(view: TrafficView) -> str:
+    """The services that answer and whose content nothing here reads, the busiest first; "" for none."""
+    rows = view.flow_slots
+    rows = rows[rows["answered"] & rows["proto"].isin(["tcp", "udp"])]
+    rows = rows[~rows["flow"].isin(view.exchanges["flow"].unique())]
+    said = rows["service"].astype("str").where(rows["service"].notna(), "")
+    pkts = (rows["src_pkts"] + rows["dst_pkts"]).groupby([rows["proto"], rows["port"], said]).sum()
+    names = []
+    for proto, port, spoken in pkts.sort_values(ascending=False, kind="stable").index:
+        name = name_service(str(proto), int(port))
+        known = f" ({str(spoken).replace('_', '-').upper()})"
+        names.append(name if "(" in name or not spoken else name + known)
+    return listed(names[:_MOST_UNREAD])

@@ -14,7 +14,12 @@ from assistant.answers.asked import (
     say,
     say_span,
 )
-from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
+from assistant.answers.descriptions import (
+    describe_endings,
+    describe_requests,
+    describe_talks,
+    name_unread,
+)
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -324,7 +329,9 @@ def _all_requests(asked: Asked) -> Answer:
     if rows["kind"].isin(kinds).any():
         rows = rows[rows["kind"].isin(kinds)]
     if rows.empty:
-        return Answer(say("requests_unseen", "unclear"), asked.found.facts)
+        unread = name_unread(asked.view)
+        line = say("requests_unread" if unread else "requests_unseen", "unclear", names=unread)
+        return Answer(line, asked.found.facts, standing="inconclusive")
     failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
     if asked.query.measure == "refused" and not asked.query.positive:
         if not is_refused(failed).any():
