@@ -287,6 +287,16 @@ def test_discover_lists_a_machine_once_and_names_differ():
     assert list(roles_of(only)) == ["169.254.3.3", "169.254.3.4"]
 
 
+def test_discover_proposes_loopback_where_there_is_nothing_else():
+    desk = ("127.0.0.1", "127.0.0.1", 502)
+    assert roles_of(capture_of(desk)) == {"127.0.0.1": "PLC or Modbus device"}
+    assert list(roles_of(capture_of(desk, ("10.0.0.9", "10.0.0.1", 502)))) == [
+        "10.0.0.1",
+        "10.0.0.9",
+    ]
+    assert roles_of(capture_of(("127.0.0.1", "127.0.0.1", 8888))) == {}  # no plant speaks there
+
+
 def test_discover_drafts_a_loadable_plant_from_a_real_capture(shared, tmp_path):
     log = shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled"
     plant = draft_plant(read_capture(log))

@@ -107,7 +107,8 @@ def draft_plant(capture: Capture) -> Plant:
 def find_plant_networks(capture: Capture) -> tuple[str, ...]:
     """Networks (CIDR) of a plant on public addresses: both ends of its industrial traffic lie there.
 
-    Empty where it lies in more than a few networks, or where there is none.
+    Empty where it lies in more than a few networks, or where there is none. A capture of one machine's
+    loopback, as people take it at a desk, holds nothing else.
     """
     flows = _answered(capture.flows)
     flows = flows[_services(flows).isin(_CONTROL)]
@@ -115,7 +116,9 @@ def find_plant_networks(capture: Capture) -> tuple[str, ...]:
     outside = [~is_local(ends[name]) & ~ends[name].str.match(GROUP) for name in ends]
     ends = ends[outside[0] & outside[1]]
     addresses = [ipaddress.ip_address(text) for text in pd.unique(ends.to_numpy().ravel())]
-    addresses = [address for address in addresses if not address.is_loopback]
+    others = [address for address in addresses if not address.is_loopback]
+    if others or _holds_devices(capture.flows):
+        addresses = others
     networks = {
         ipaddress.ip_network((one, _PREFIX[one.version]), strict=False) for one in addresses
     }
@@ -127,6 +130,10 @@ def find_plant_networks(capture: Capture) -> tuple[str, ...]:
     return tuple(str(network) for network in joined)
 
 
+def _holds_devices(flows: pd.DataFrame) -> bool:
+    return any(is_local(flows[name].drop_duplicates()).any() for name in ("id.orig_h", "id.resp_h"))
+
+
 def hint_local(capture: Capture) -> str:
     """What to do where a capture's addresses are all public: which networks are the plant's;
     ``""`` where its traffic does not tell."""
@@ -135,7 +142,7 @@ def hint_local(capture: Capture) -> str:
         return ""
     named = " ".join(f"--local {network}" for network in networks)
     return (
-        f"the industrial traffic is between public addresses; {named} makes them devices, if they "
+        f"the industrial traffic is between addresses that are not private; {named} makes them devices, if they "
         "are the plant's"
     )
 

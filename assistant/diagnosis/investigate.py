@@ -361,8 +361,8 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
 
 
 _PUBLIC = (
-    "This capture holds no device: its industrial traffic is between public addresses of {networks}; if they are the "
-    "plant's, --local with these networks makes them devices."
+    "This capture holds no device: its industrial traffic is between addresses of {networks}, none of them private; if "
+    "they are the plant's, --local with these networks makes them devices."
 )
 _PUBLIC_TOO = (
     "Nothing stood out at the {n:device} here, but there is industrial traffic between public addresses of {networks} "
