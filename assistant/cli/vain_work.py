@@ -46,6 +46,6 @@ def keep_what_is_loaded() -> None:
 def _map_large_blocks() -> None:
     """Let the C library give tables back when they are freed, mallopt(3); where it has no such thing,
     nothing. By itself it takes what was once as large from its heap from then on, up to 32 MB, where
-    small things that stay keep the holes of large ones: 50 devices held 40 MB more for it."""
+    small things that stay keep the holes of large ones: 50 devices held 30 MB more for it."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
