@@ -6,49 +6,27 @@ question ─▶ read_query ─▶ investigate ─▶ a short answer from the tab
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
-from assistant.answers.attack import answer_attack, answer_side_of_attack
-from assistant.answers.behaviour import answer_aspect, answer_does, answer_process
-from assistant.answers.changes import answer_changed, asks_for_trend
-from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
-from assistant.answers.counts import answer_count, asks_for_number, count_codes
+from assistant.answers.attack import answer_side_of_attack
+from assistant.answers.behaviour import answer_process
+from assistant.answers.by_kind import BY_KIND
+from assistant.answers.condition import answer_why
 from assistant.answers.earlier import answer_earlier
 from assistant.answers.events import answer_back, answer_fares, answer_one_event
 from assistant.answers.gaps import answer_gap
-from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
-from assistant.answers.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
-from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.joined import join_answers, split_joined
-from assistant.answers.lookups import answer_dns
-from assistant.answers.partners import answer_who, find_culprits, find_targets, names_no_act
-from assistant.answers.reasons import (
-    TWICE,
-    answer_against,
-    answer_before,
-    answer_certainty,
-    answer_checks,
-    answer_consequence,
-    answer_documents,
-    answer_numbers,
-    answer_packets,
-    answer_place,
-    answer_security,
-    answer_sensor,
-    answer_usual,
-)
-from assistant.answers.replies import ACCEPTED, answer_answers, answer_loss, still_talks
+from assistant.answers.partners import find_culprits, find_targets
+from assistant.answers.reasons import answer_checks
 from assistant.answers.sides import answer_sides
-from assistant.answers.since import STILL_THERE, answer_since
+from assistant.answers.since import STILL_THERE
 from assistant.answers.states import describe_state
 from assistant.answers.taking_off import answer_taking_off
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.troubles import answer_trouble
-from assistant.answers.volumes import TO_ALL, answer_talkers
-from assistant.answers.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
@@ -62,172 +40,7 @@ from assistant.questions.forms import read_forms
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
-from traffic.labels import ATTACKS, NORMAL
-
-_RUNS_WELL = re.compile(
-    r"\b(?:run\w*|work\w*|behav\w*|do\w*|operat\w*) (?:\w+ )?(?:normal\w*|as usual|fine|ok|well)\b"
-)
-
-_SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
-    "health": answer_health,
-    "since": lambda asked, headline: (
-        answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
-    ),
-    "who": lambda asked, headline: _answer_who(asked, headline),
-    "does": lambda asked, _: answer_does(asked),
-    "count": answer_count,
-    "answers": answer_answers,
-    "dns": answer_dns,
-    "loss": lambda asked, headline: _answer_loss(asked, headline),
-    "affected": answer_affected,
-    "devices": lambda asked, _: _answer_devices(asked),
-    "responsible": lambda asked, _: answer_responsible(asked),
-    "attack": answer_attack,
-    "consequence": answer_consequence,
-    "first": lambda asked, _: answer_incidents(asked),
-    "security": answer_security,
-    "certainty": answer_certainty,
-    "against": answer_against,
-    "numbers": answer_numbers,
-    "packets": answer_packets,
-    "sensor": lambda asked, _: answer_sensor(asked),
-    "manual": lambda asked, _: answer_documents(asked, "manual"),
-    "before": lambda asked, _: answer_before(asked),
-    "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
-    "usual": lambda asked, headline: (
-        answer_health if asked.polar and _RUNS_WELL.search(asked.query.plain) else answer_usual
-    )(asked, headline),
-    "hostile": lambda asked, headline: (
-        answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
-    ),
-    "logins": lambda asked, _: answer_logins(asked),
-    "place": answer_place,
-    "bearer": lambda asked, _: answer_bearer(asked),
-    "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),
-    "zones": lambda asked, _: answer_zones(asked),
-    "slowest": lambda asked, _: answer_slowest(asked),
-    "encryption": lambda asked, _: answer_encryption(asked),
-    "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
-    "writers": lambda asked, headline: (
-        answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
-    )(asked, headline),
-    "incidents": lambda asked, _: answer_incidents(asked),
-}
-
-
-_GOING_ON = re.compile(r"\bwhat(?: is| was|.s|s)? (?:going on|happen\w*|up|wrong|the matter)\b")
-
-
-def _answer_reporting(asked: Asked, headline: Fact) -> Answer:
-    incident = asked.incident
-    asks = incident is not None and bool(_GOING_ON.search(asked.query.plain))
-    if incident is not None and incident.facts and (asks or incident.label == "device_silent"):
-        return Answer(incident.facts[0], incident.facts[1:])
-    return answer_answers(asked, headline)
-
-
-_ARE_OURS = re.compile(  # of those that something comes from
-    r"\b(?:are|is|were|was) (?:any |some |one |all )?(?:of )?(?:them|these|those|they) (?:ours|our own|from us"
-    r"|known)\b"
-)
-
-
-def _answer_loss(asked: Asked, headline: Fact) -> Answer:
-    if asks_for_trend(asked):
-        return answer_changed(asked)
-    copies = TWICE.search(asked.query.plain) and asked.analysis.capture.quality.whole["copies"]
-    return answer_sensor(asked) if copies else answer_loss(asked, headline)
-
-
-# What a device is, and not what ails it.
-_OF_OURS = re.compile(
-    r"(?:and )?(?:which|what|welche\w*|cual\w*) (?:one )?(?:of (?:our|my)|unserer|de nuestr[oa]s)\b"
-)
-_IDENTIFIES = re.compile(
-    r"\b(?:what|who|was|wer|que|quien|cual)(?:.s| is| are| was| ist| es| kind| sort| type| make| model)\b"
-    r"|\bdoes dev exist\b"
-    r"|\b(?:makes?|models?|vendor|maker|manufacturer|firmware|describe|details|serial|versions?|macs?|roles?"
-    r"|types?|hardware"
-    r"|belong\w*|ours|known|plan|inventory|tell me about|modelo|hersteller|fabricante)\b"
-)
-
-
-def _answer_devices(asked: Asked) -> Answer:
-    """What a device is; what is wrong with it, where more was asked than that."""
-    if _ARE_OURS.search(asked.query.plain):
-        return answer_hostile(asked)
-    if asked.incident and _WHO_IS.match(asked.query.plain) and not asked.query.names_device:
-        return _answer_concerned(asked, asked.incident)
-    if MAC.search(asked.query.plain) and (asked.device or asked.incident):
-        return answer_bearer(asked)
-    if asked.polar and asked.query.relation == "write" and asked.device:
-        return answer_who(asked)  # "is someone loading firmware into it?"
-    apart = asked.query.state or asked.query.aspect or asked.alike
-    incident = asked.incident if asked.device and not apart else None
-    if incident and incident.facts and not _IDENTIFIES.search(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])
-    return answer_devices(asked)
-
-
-_FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
-
-
-def _answer_who(asked: Asked, headline: Fact) -> Answer:
-    if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
-        return answer_answers(asked, headline)
-    if TO_ALL.search(asked.query.plain):
-        return answer_talkers(asked)
-    if _OF_OURS.match(asked.query.plain) and asked.incident and asked.incident.label in ATTACKS:
-        return answer_hostile(asked)
-    if asked.polar and (still := still_talks(asked)):
-        return still
-    incident = asked.incident
-    if incident is not None and incident.facts and ELLIPSIS.match(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])  # it names both ends
-    if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
-        return answer_does(asked)
-    if incident is not None and incident.facts and names_no_act(asked.query):
-        return _answer_concerned(asked, incident)
-    return answer_aspect(asked) or answer_who(asked)
-
-
-_ELSE = re.compile(r"\b(?:else|others?|noch|sonst|mas|otr[oa]s?)\b")
-_CONCERNED = re.compile(
-    r"\b(?:notic\w*|suffer\w*|affected|hit|concern\w*|complain\w*|feel\w*|victims?|impact\w*"
-    r"|betroffen|leidet|merkt|afectad\w*)\b"
-)
-_WHO_IS = re.compile(
-    r"^(?:and |so |but )?(?:who (?:is|was) (?:that|he|she|it|this)(?: \w+)?\W*$|wer (?:ist|war) (?:das|er)\b"
-    r"|quien (?:es|era)\b)"
-)
-
-
-def _answer_concerned(asked: Asked, incident: Incident) -> Answer:
-    """Who has to do with an incident, where a question names no act: "who was it?", "who else?"."""
-    if _ELSE.search(asked.query.plain) or _CONCERNED.search(asked.query.plain):
-        return answer_affected(asked, incident.facts[0])
-    culprit = find_culprits(incident)[0]
-    if _WHO_IS.match(asked.query.plain) and culprit != asked.device:
-        mention = Mention((culprit,))
-        return answer_devices(replace(asked, found=replace(asked.found, mention=mention)))
-    return Answer(incident.facts[0], incident.facts[1:], about=culprit)
-
-
-# "to whom?", "by whom?": of what the talk is about.
-ELLIPSIS = re.compile(
-    r"(?:and |und |y )?(?:(?:to|by|from|with|at|against|an|von|mit|gegen|a|de|con|por) )?"
-    r"(?:whom?|wem|wen|quien|where(?: to| from)?)(?: exactly| then| denn)?\W*$"
-)
-_MOST_OF_ELLIPSIS = 5  # words
-
-
-def is_elliptic(query: Query) -> bool:
-    """Whether a question without a device goes on about what was said before: "how many packets?"."""
-    short = not query.names_device and len(query.plain.split()) <= _MOST_OF_ELLIPSIS
-    if query.kind == "count":
-        return short and query.measure not in ("devices", "incidents", "talkers")
-    return short and query.kind == "who" and names_no_act(query)
-
+from traffic.labels import NORMAL
 
 _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
@@ -294,7 +107,7 @@ def _answer_each(
     answers: list[Diagnosis] = []
     for part, query in zip(parts, asked, strict=True):
         whole = read_devices(part, analysis) != Mention()
-        short = query.kind == "count" and not whole and len(part.split()) <= _MOST_OF_SHORT
+        short = query.kind == "count" and not whole and len(part.split()) <= _MOST_OFBY_KIND
         listed_before = bool(answers) and answers[0].kind in _LISTS
         if listed_before and not whole and (short or _SAID_WITH_IT.match(query.plain)):
             continue  # who asks is said with how often, and from when to when
@@ -318,7 +131,7 @@ _SAID_WITH_IT = re.compile(
     r"^(?:and )?(?:(?:by|from|to) whom|when|(?:at|from) what time|since when|until when|how often|von wem|wann"
     r"|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
 )
-_MOST_OF_SHORT = 4  # words; "how often" names no trouble, whatever stands before it
+_MOST_OFBY_KIND = 4  # words; "how often" names no trouble, whatever stands before it
 _OF_TROUBLE = frozenset(("wrong", "why", "health"))
 _TROUBLE = re.compile(
     r"\b(?:why|wrong|problems?|matter|causes?|reasons?|ok|okay|fine|well|healthy|warum|wieso|por que|mal)\b"
@@ -398,8 +211,8 @@ def _answer_one(
         and asked.known
     ):
         said = Answer(asked.known[0], asked.known[1:])  # what ails it answers more than a list
-    elif query.kind in _SHORT and not (query.guessed and query.kind == "code"):  # it names none
-        said = _SHORT[query.kind](asked, headline)
+    elif query.kind in BY_KIND and not (query.guessed and query.kind == "code"):  # it names none
+        said = BY_KIND[query.kind](asked, headline)
     elif (well := answer_why(asked, headline)) is not None:
         said = well
     else:  # why, what is wrong: the diagnosis itself answers

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass, replace
 
-from assistant.answers.answer import ELLIPSIS, answer, is_elliptic
+from assistant.answers.answer import answer
+from assistant.answers.by_kind import ELLIPSIS, is_elliptic
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
