@@ -256,3 +256,15 @@ def test_a_composed_answer_passes_the_same_check_again(line, index):
     sources = (*diagnosis.citations, *diagnosis.similar)
     assert reply.text == diagnosis.text
     assert check(reply.text, diagnosis.known, sources, index).removed == ()
+
+
+def test_a_talk_goes_on_about_the_incident_that_was_spoken_of(talk):
+    first = talk.reply("why is cam-1 odd?").diagnosis
+    assert first.device == CAMERA
+    for question in ("who was it?", "how do you know?", "since when?", "by how much?"):
+        said = talk.reply(question).diagnosis
+        assert first.incidents[0] in said.incidents[:1], question
+    other = talk.reply("and the other problem?").diagnosis
+    assert other.incidents[0] != first.incidents[0]
+    # A question about all leaves the focus.
+    assert talk.reply("list incidents").diagnosis.kind == "incidents"
