@@ -9,6 +9,7 @@ import pytest
 
 import assistant.detection.rules
 import assistant.facts
+from assistant.answers.asked import read_sentences
 from assistant.diagnosis.grounding import check, read_quantities
 from assistant.facts.fact import make_fact
 
@@ -36,6 +37,16 @@ def test_no_sentence_has_a_number_that_no_value_bears(package):
     assert {kind: numbers for kind, numbers in own.items() if numbers} == {
         kind: [number] for kind, number in _SAID.items() if kind in own
     }
+
+
+def test_no_sentence_of_a_short_answer_has_one_either():
+    own = {
+        kind: [one.text for one in read_quantities(re.sub(r"\{[^}]*\}", "x", sentence))]
+        for kind, sentence in read_sentences("sentences.yaml").items()
+    }
+    placed = {kind for kind, numbers in own.items() if numbers}
+    # What is placed to a sample is said to its width, which facts know.
+    assert placed == {"since_still_about", "since_last_about", "since_over_about"}
 
 
 def test_two_machines_with_one_address_are_told():

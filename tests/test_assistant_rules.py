@@ -602,7 +602,7 @@ def test_who_speaks_one_protocol_after_the_other_looks_for_what_runs_there(
         assert (hit.device, hit.label, hit.peers) == (CLIENT, "recon", (SERVER,))
         told = hit.fact.values
         assert (told["ports"], told["closed"], told["port"]) == (closed + 1, closed, 502)
-        assert told["tongues"].endswith("3 messages that are no MODBUS")
+        assert told["tongues"].endswith("3 messages that are no Modbus")
 
 
 def _asks(*requests: tuple[int, int, int], code: int = 2) -> list[Frame]:

@@ -20,6 +20,7 @@ from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import OUTCOMES
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.plain import DEVICE
+from traffic.pcap.protocols import spoken_name
 from traffic.plant import is_group
 
 _MOST = 8
@@ -125,7 +126,11 @@ def _compare_requests(before: Period, after: Period, view: TrafficView) -> list[
         if abs(now - was) >= _SHARE:
             facts.append(
                 say(
-                    "changed_failures", **ends, protocol=str(protocol), was_share=was, now_share=now
+                    "changed_failures",
+                    **ends,
+                    protocol=spoken_name(str(protocol)),
+                    was_share=was,
+                    now_share=now,
                 )
             )
         was, now = row["delay_s_before"], row["delay_s_after"]

@@ -14,7 +14,7 @@ from assistant.facts.proofs import between
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
-from traffic.pcap.protocols import BY_NAME
+from traffic.pcap.protocols import BY_NAME, spoken_name
 
 _MOST, _MOST_UNREAD = 8, 3
 SHORTEST_S = 1e-3  # shorter intervals are bursts
@@ -158,7 +158,7 @@ def name_function(protocol: str, function: int) -> str:
     """What a request does, as its protocol's people call it: "Modbus read holding registers"."""
     known = BY_NAME[protocol]
     word = known.functions.get(function, f"function {function}" if function >= 0 else "")
-    return f"{protocol.upper() if len(protocol) < 6 else protocol.capitalize()} {word}".strip()
+    return f"{spoken_name(protocol)} {word}".strip()
 
 
 def _name_targets(protocol: str, rows: pd.DataFrame) -> str:

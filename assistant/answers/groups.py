@@ -11,7 +11,7 @@ from assistant.detection.incidents import Incident
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines, worst_first
-from traffic.pcap.protocols import BY_NAME
+from traffic.pcap.protocols import spoken_name
 
 _MOST = 8
 _MIN_ANSWERS = 5  # of which a median says something
@@ -118,7 +118,7 @@ def answer_encryption(asked: Asked) -> Answer:
     # A session is opened in clear for what is encrypted then.
     rows = rows[rows["kind"] != "session"]
     read = rows["protocol"].astype("str").value_counts()
-    clear = dict.fromkeys(BY_NAME[name].name.upper() for name, n in read.items() if n)
+    clear = dict.fromkeys(spoken_name(name) for name, n in read.items() if n)
     spoken = sessions[sessions["server_bytes"] > 0]  # a scanner that knocks says nothing
     clear |= dict.fromkeys(
         word for port, word in _IN_CLEAR.items() if (spoken["port"] == port).any()

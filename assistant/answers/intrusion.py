@@ -124,7 +124,7 @@ def answer_logins(asked: Asked) -> Answer:
     # Who was let in before is let in again without having guessed anything.
     in_again = rows[(rows["outcome"] == "answered") & rows["client"].isin(refused["client"])]
     again = kind == "logins_out" and (in_again["ts"] > refused["ts"].min()).any()
-    kind = "logins_refused" if again else kind
+    kind = "logins_again" if again else kind
     out = say(kind, n=len(refused), asked=len(rows), clients=clients)
     open_ = _leave_open(asked, logins, refused)
     if asked.query.measure or not asked.polar:

@@ -344,7 +344,7 @@ def _by_protocol(code: str, asked: Asked) -> list[Fact]:
             )
             fact = say(
                 kind,
-                protocol=protocol.name.upper(),
+                protocol=protocol.spoken,
                 said=protocol.say_code(value, word),
                 code=value,
                 n=len(mine),
@@ -355,9 +355,8 @@ def _by_protocol(code: str, asked: Asked) -> list[Fact]:
                 not len(mine),
                 protocol.name not in set(rows["protocol"].astype("str")),
             )
-            facts.append((rank, fact))
+            facts.append((rank, fact, protocol.name))
     spoken = {protocol for word, protocol in _SPOKEN.items() if word in named}
-    facts = [one for one in facts if str(one[1].values["protocol"]).lower() in spoken] or facts
-    facts.sort(key=lambda pair: pair[0])
-    first = [fact for rank, fact in facts if rank[:2] == facts[0][0][:2]] if facts else []
-    return first or [fact for _, fact in facts]
+    facts = [one for one in facts if one[2] in spoken] or facts
+    facts.sort(key=lambda one: one[0])
+    return [fact for rank, fact, _ in facts if rank[:2] == facts[0][0][:2]]

@@ -14,6 +14,7 @@ from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
 from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
+from traffic.pcap.protocols import spoken_name
 
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
 _RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
@@ -103,7 +104,7 @@ def find_labelled(asked: Asked) -> list[Incident]:
 
 
 def _speaks(incident: Incident, protocol: str) -> bool:
-    return str(incident.facts[0].values.get("protocol", "")).lower() == protocol != ""
+    return bool(protocol) and incident.facts[0].values.get("protocol") == spoken_name(protocol)
 
 
 def _find_alike(asked: Asked) -> Incident | None:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
-from traffic.pcap.protocols import BY_NAME
+from traffic.pcap.protocols import BY_NAME, spoken_name
 
 # How a request ended, where its end was seen.
 OUTCOMES = ("answered", "refused", "unanswered")
@@ -33,7 +33,7 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
         values: dict[str, Value] = {
             "client": view.name_of(str(client)),
             "server": view.name_of(str(server)),
-            "protocol": str(protocol),
+            "protocol": spoken_name(str(protocol)),
             "asked": int(counted["size"]),
             "answered": int((mine["outcome"] == "answered").sum()),
             "refused": len(refused),

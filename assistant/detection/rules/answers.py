@@ -23,6 +23,7 @@ from assistant.facts.requests import OUTCOMES
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from traffic.delays import median_delays
+from traffic.pcap.protocols import spoken_name
 
 _MIN_TIMEOUTS, _TIMEOUT_SHARE = 3, 0.1  # without a session that breaks because of it
 _MIN_BREAKS = 2
@@ -169,7 +170,7 @@ def find_malformed(view: TrafficView) -> list[RuleHit]:
         if len(rows) < _MIN_MALFORMED:
             continue
         values = describe_ends(view, str(client), str(server), rows)
-        values |= {"malformed": len(rows), "protocol": str(name).upper()}
+        values |= {"malformed": len(rows), "protocol": spoken_name(str(name))}
         proof = prove(rows, only="tcp.len > 0")
         fact = make_fact("malformed", _SENTENCES["malformed"], values, proof=proof)
         label = "mqtt_abuse" if name == "mqtt" else "misconfiguration"

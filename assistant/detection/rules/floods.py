@@ -13,6 +13,7 @@ from assistant.facts.fact import Fact, Proof, Value, kind_of, listed, make_fact
 from assistant.facts.proofs import between, from_to, pick_frames
 from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols import spoken_name
 from traffic.plant import GROUP_MAC, is_group
 
 # Messages of one sender in a second, for so many seconds, against what it sent before. A sensor
@@ -188,7 +189,7 @@ def find_message_floods(view: TrafficView) -> list[RuleHit]:
         ts = part["ts"]
         before_s = float(ts.min()) - view.start_s
         values = describe_ends(view, str(client), str(server), part) | {
-            "protocol": str(name).upper(),
+            "protocol": spoken_name(str(name)),
             "messages": len(part),
             "start_time_s": float(ts.min()),
             "end_time_s": float(ts.max()),

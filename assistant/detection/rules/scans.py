@@ -7,6 +7,7 @@ from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
+from traffic.pcap.protocols import spoken_name
 from traffic.plant import is_group
 
 _TARGETS = 20  # who tries more than that looks around
@@ -70,9 +71,9 @@ def find_version_scans(view: TrafficView) -> list[RuleHit]:
     wrong = wrong.groupby(["client", "server", "port", "protocol"], observed=True).size()
     words: dict[tuple[str, str, int], list[str]] = {}
     for src, dst, port, service in spoken.drop_duplicates().sort_values("service").values:
-        words.setdefault((str(src), str(dst), int(port)), []).append(_name(str(service)))
+        words.setdefault((str(src), str(dst), int(port)), []).append(spoken_name(str(service)))
     for (src, dst, port, protocol), n in wrong.items():
-        said = f"{n:,} {plural(n, 'message')} that {'is' if n == 1 else 'are'} no {_name(protocol)}"
+        said = f"{n:,} {plural(n, 'message')} that {'is' if n == 1 else 'are'} no {spoken_name(protocol)}"
         words.setdefault((str(src), str(dst), int(port)), []).append(said)
     hits: dict[tuple[str, str], RuleHit] = {}
     for (src, dst, port), tongues in sorted(words.items(), key=lambda one: -len(one[1])):
@@ -81,10 +82,6 @@ def find_version_scans(view: TrafficView) -> list[RuleHit]:
             mine = rows[(rows["src"] == src) & (rows["dst"] == dst)]
             hits[src, dst] = _make_version_scan(view, mine, port, tongues)
     return list(hits.values())
-
-
-def _name(protocol: str) -> str:
-    return "TLS" if protocol == "ssl" else protocol.upper()
 
 
 def _make_version_scan(

@@ -46,3 +46,8 @@ PROTOCOLS: tuple[Protocol, ...] = (
     *UNREAD,
 )
 BY_NAME: dict[str, Protocol] = {one.name: one for one in PROTOCOLS}
+
+
+def spoken_name(name: str) -> str:
+    """A protocol as people write it, also one whose content is not read: "OPC UA", "SMTP"."""
+    return BY_NAME[name].spoken if name in BY_NAME else name.upper()

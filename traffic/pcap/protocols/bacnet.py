@@ -286,6 +286,7 @@ def _walk(body: bytes) -> Iterator[tuple[int, bool, bytes]]:
 
 BACNET = Protocol(
     name="bacnet",
+    title="BACnet",
     layer="bacapp",
     transports=(UDP,),
     ports=(47808,),

@@ -153,6 +153,7 @@ HTTP = Protocol(
 )
 TLS = Protocol(
     name="ssl",
+    title="TLS",
     transports=(TCP,),
     ports=(443, 8443, 8883),
     fits=starts_with(b"\x16\x03"),
@@ -183,6 +184,7 @@ FTP = Protocol(
 )
 TELNET = Protocol(
     name="telnet",
+    title="Telnet",
     transports=(TCP,),
     ports=(23,),
     fits=_fits_telnet,

@@ -255,6 +255,7 @@ def _read_identity(message: int, body: bytes) -> list[Identity]:
 
 ENIP = Protocol(
     name="enip",
+    title="EtherNet/IP",
     transports=(TCP, UDP),
     ports=(44818,),
     fits=_fits,

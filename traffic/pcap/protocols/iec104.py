@@ -132,6 +132,7 @@ def _read(messages: Messages) -> pd.DataFrame:
 
 IEC104 = Protocol(
     name="iec104",
+    title="IEC 104",
     layer="iec60870_104",
     transports=(TCP,),
     ports=(2404,),

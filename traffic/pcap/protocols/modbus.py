@@ -173,6 +173,7 @@ def _make_events(exchanges: pd.DataFrame) -> Events:
 
 MODBUS = Protocol(
     name="modbus",
+    title="Modbus",
     transports=(TCP,),
     ports=(502,),
     fits=_fits,

@@ -403,6 +403,7 @@ def _identify(messages: Messages) -> list[Identity]:
 
 OPCUA = Protocol(
     name="opcua",
+    title="OPC UA",
     transports=(TCP,),
     ports=(4840,),
     fits=_fits,

@@ -189,6 +189,7 @@ def _walk(body: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 PROFINET = Protocol(
     name="profinet",
+    title="PROFINET",
     layer="pn_dcp",
     transports=(ETHERNET,),
     ports=(0x8892,),

@@ -114,6 +114,7 @@ class Protocol:
 
     Attributes:
         name: as in conn.log's ``service``.
+        title: as people write it; "" where that is the name in capitals.
         transports: IANA numbers, or ETHERNET.
         ports: where its servers usually listen. A flow to such a port is also tried where its
             beginning tells nothing.
@@ -155,6 +156,7 @@ class Protocol:
     """
 
     name: str
+    title: str = ""
     transports: tuple[int, ...]
     ports: tuple[int, ...]
     fits: Fits
@@ -188,6 +190,11 @@ class Protocol:
     opens: bool = False
     make_events: Callable[[pd.DataFrame], Events] = no_events
     evidence: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+    @property
+    def spoken(self) -> str:
+        """As people write it: "OPC UA", "DNS"."""
+        return self.title or self.name.upper()
 
 
 def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int) -> pd.DataFrame:

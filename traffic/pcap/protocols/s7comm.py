@@ -436,6 +436,7 @@ _ENTRIES = {0x11: _read_module, 0x1C: _read_component}
 
 S7COMM = Protocol(
     name="s7comm",
+    title="S7",
     transports=(TCP,),
     ports=(102,),
     fits=_fits,
