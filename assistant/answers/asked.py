@@ -327,7 +327,7 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
     kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
     before_s = asked.view.last_s - end_s
     if kind == "since_still" and before_s > _LATE_S:
-        kind = "since_last"
+        kind, reply = "since_last", "unclear" if reply else ""
     if exact and kind == "since_over" and end_s - start_s < 1:
         kind = "since_once"
     return say(

@@ -257,8 +257,8 @@ def _aspect(asked: Asked, column: str) -> Answer:
     )
     if asked.query.aspect == "topics":
         rows = rows[rows["protocol"] == "mqtt"]
-    if asked.query.relation in KINDS_OF:
-        rows = rows[rows["kind"].isin(KINDS_OF[asked.query.relation])]
+    of_kind = rows["kind"].isin(KINDS_OF.get(asked.query.relation, ()))
+    rows = rows[of_kind] if of_kind.any() else rows
     if rows.empty:
         return deny(asked, "nobody_aspect")
     # A number is a register of one protocol and a tag of another.

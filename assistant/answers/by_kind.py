@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked
+from assistant.answers.asked import Answer, Asked, find_incidents
 from assistant.answers.attack import answer_attack
 from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
@@ -54,7 +54,7 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "answers": answer_answers,
     "dns": answer_dns,
     "loss": lambda asked, headline: _answer_loss(asked, headline),
-    "affected": answer_affected,
+    "affected": lambda asked, headline: _answer_affected(asked, headline),
     "devices": lambda asked, _: _answer_devices(asked),
     "responsible": lambda asked, _: answer_responsible(asked),
     "attack": answer_attack,
@@ -105,6 +105,17 @@ _ARE_OURS = re.compile(  # of those that something comes from
     r"\b(?:are|is|were|was) (?:any |some |one |all )?(?:of )?(?:them|these|those|they) (?:ours|our own|from us"
     r"|known)\b"
 )
+
+
+_WHAT_HIT = re.compile(r"^(?:and )?what (?:has )?(?:hit|attacked|got|knocked)\b")
+
+
+def _answer_affected(asked: Asked, headline: Fact) -> Answer:
+    attacks = find_incidents(asked, ATTACKS) if _WHAT_HIT.match(asked.query.plain) else []
+    if attacks:
+        rest = tuple(one.facts[0] for one in attacks[1:])
+        return Answer(attacks[0].facts[0], (*attacks[0].facts[1:], *rest))
+    return answer_affected(asked, headline)
 
 
 def _answer_loss(asked: Asked, headline: Fact) -> Answer:

@@ -1,6 +1,7 @@
 """How many, how much, how often, how fast: the number that was asked for, first."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 
@@ -20,7 +21,7 @@ from assistant.answers.sessions import (
     count_sessions,
 )
 from assistant.answers.since import answer_since
-from assistant.answers.topics import HOW_MANY
+from assistant.answers.topics import DNS, HOW_MANY
 from assistant.answers.units import count_units
 from assistant.answers.volumes import (
     PEAK,
@@ -51,6 +52,8 @@ def asks_for_number(asked: Asked) -> bool:
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
+    if not asked.query.protocol and DNS.search(asked.query.plain):
+        asked = replace(asked, query=replace(asked.query, protocol="dns"))
     of_attacks = asked.device or asked.query.relation == "attack"
     if of_attacks and HOW_MANY.search(asked.query.plain) and (told := _attackers(asked)):
         return told
@@ -134,7 +137,7 @@ _COUNTED = {
     "requests": ("messages", "requests", "asked"), "sessions": ("connections",),
 }  # fmt: skip
 _HOW_MUCH = re.compile(
-    r"(?:and )?(?:by )?(?:how (?:much|bad(?:ly)?|strong(?:ly)?|slow|fast|often|many times)"
+    r"(?:and )?(?:by )?(?:how (?:much|many|bad(?:ly)?|strong(?:ly)?|slow|fast|often|many times)"
     r"|wie (?:viel|stark|oft)|cuanto|cuantas veces)\W*$"
 )
 

@@ -22,7 +22,7 @@ _NOTHING = re.compile(
     r"|bekam|bekommt|hatte|recib\w+|tuvo)"
     rf" (?:\w+ )?(?:nothing|(?:no|any|its|the|new|keine?n?|ningun) (?:\w+ )?{_THINGS}|nichts|nada)\b"
     rf"|\b(?:without|ohne|sin) (?:any |new |the |its |neue )?{_THINGS}\b"
-    rf"|\bno {_THINGS} (?:from|of|arriv\w+|came|comes?)\b"
+    rf"|\bno {_THINGS}\b|\bkeine {_THINGS}\b"
     r"|\b(?:gaps?|holes?|luecken?|huecos?)\b(?: in| en)?"
 )
 _AWAY = re.compile(

@@ -28,7 +28,9 @@ _WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
 _RUNS = re.compile(r"\b(?:running|re-?boot\w*|re-?start\w*|reset|stopp?ed|halted|shut down)\b")
 # "how many messages did the intruder send?": what is known of what it did counts them.
 CULPRIT = "attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso"
-_CULPRIT = re.compile(rf"\b(?:{CULPRIT}|stranger)s?\b")
+_CULPRIT = re.compile(
+    rf"\b(?:{CULPRIT}|stranger|fremde[rn]?|unbekannte[rn]?|extran[oa]|desconocid[oa])s?\b"
+)
 HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
 
 
@@ -73,8 +75,9 @@ def answer_topic(asked: Asked) -> Answer | None:
 
 
 _OF_ONE = frozenset(("since", "affected", "why", "checks"))  # asked of one trouble
-_DNS = re.compile(
-    r"\b(?:dns|resolvers?|name (?:resolution|servers?)|names? resol\w*|namensaufloesung)\b"
+DNS = re.compile(
+    r"\b(?:dns|resolvers?|name (?:resolution|servers?)|names? resol\w*|namens(?:aufloesung|abfrage|anfrage)\w*"
+    r"|resolucion de nombres)\b"
 )
 
 
@@ -97,7 +100,7 @@ def find_topic(asked: Asked, *, alike: bool = True) -> Incident | None:
 
 def find_labelled(asked: Asked) -> list[Incident]:
     """Incidents of the kind of trouble that a question names; of its protocol, where one is named too."""
-    dns = ("name_resolution",) if _DNS.search(asked.query.plain) else ()
+    dns = ("name_resolution",) if DNS.search(asked.query.plain) else ()
     labels = (*find_asked(asked.query.plain), *dns)
     found = find_incidents(asked, labels)
     return [one for one in found if _speaks(one, asked.query.protocol)] or found

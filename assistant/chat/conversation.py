@@ -54,6 +54,20 @@ _PRONOUN = re.compile(
 _EVERYTHING = re.compile(
     r"(?<!\bat )\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
 )
+_MEANT = re.compile(
+    r"\b(?:i|we) mean(?:t)?\b|\b(?:ich|wir) mein\w*\b|\bquise decir\b|\bme refiero\b"
+)
+_OF_LISTS = (
+    "who",
+    "writers",
+    "devices",
+    "count",
+    "hostile",
+    "does",
+)  # "the other one" is one of the list
+_NAMES_TROUBLE = re.compile(
+    r"\b(?:problem|incident|attack|trouble|fault|alarm|vorfall|stoerung|problema|incidente|that|this|then|next)\b"
+)
 _THE_OTHER = re.compile(
     r"(?:and|what about|und|y|was ist mit)?[ ,]*(?:what about )?(?:the|das|der|die|el|la) (?:other|second"
     r"|andere|zweite|otr[oa])"
@@ -66,7 +80,8 @@ _AND_THE = re.compile(
     r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
 )  # "and the plcs?"
 _WHICH_OF_THEM = re.compile(
-    r"(?:and )?(?:(?:which|what) (?:ones?|of (?:them|those|these))|all of (?:them|those)|welche(?: davon)?"
+    r"(?:and )?(?:(?:which|what) (?:ones?|two|three|four|\d+|of (?:them|those|these))|all of (?:them|those)"
+    r"|welche(?: davon)?"
     r"|cuales)\W*$"
 )
 _ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
@@ -174,6 +189,7 @@ class Conversation:
         self.who = who
         self.focus: Diagnosis | None = None
         self._kind = ""  # what was asked for last
+        self._query: Query | None = None  # the same, with all that it said
         self._missing = ""  # what was asked for last and is not in the capture
         self._before = ""  # the device that a kept conversation was about last
         if number is not None and history is not None:
@@ -208,8 +224,11 @@ class Conversation:
             or bool(self.focus and _WHICH_OF_THEM.match(query.plain))
             or bool(mention.devices and _AND_THE.match(question.lower()))
         )
+        meant = bool(mention.devices and _MEANT.search(query.plain))
         if self._kind not in _ONCE and again:
             query = replace(query, kind=self._kind)  # "and plc-2?", "which ones?"
+        if self._query and self._kind not in _ONCE and (meant or (again and mention.devices)):
+            query = self._query  # "no, I meant plc-2": the same asked of another
         if not question or query.kind == "help":
             return Reply(HELP, refused=True)
         if self.analysis is None:
@@ -225,7 +244,10 @@ class Conversation:
                 query, kind=query.kind if query.kind in _OF_ONE else "why", guessed=False
             )
         now = self._incident()
-        if now is not None and not mention.devices and (other := self._find_next(query.plain, now)):
+        said = (
+            query.plain if self._kind not in _OF_LISTS or _NAMES_TROUBLE.search(query.plain) else ""
+        )
+        if now is not None and not mention.devices and (other := self._find_next(said, now)):
             analysis, device, now = replace(self.analysis, incidents=(other,)), other.device, other
             query = replace(query, kind="why", guessed=False)
         named = (*mention.devices, *mention.peers)
@@ -234,6 +256,7 @@ class Conversation:
         focus = None if named else now
         diagnosis = answer(question, analysis, self.index, device, self.history, query, focus)
         self._kind = query.kind or self._kind
+        self._query = query if query.kind else self._query
         diagnosis = self._write(diagnosis)
         self._missing = mention.missing[0] if mention.missing else self._missing
         if diagnosis.device and mention.devices:
