@@ -43,6 +43,9 @@ _RUNS_WELL = re.compile(
     r"\b(?:run\w*|work\w*|behav\w*|do\w*|operat\w*) (?:\w+ )?(?:normal\w*|as usual|fine|ok|well)\b"
 )
 
+# "who looks for it?" asks who calls it in vain, "who looks after it?" who is responsible.
+_SEEKS = re.compile(r"\b(?:look\w* for|search\w* for|seeks?|sucht|busca) (?:an? )?dev\b")
+
 BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": lambda asked, headline: (
@@ -56,7 +59,11 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "loss": lambda asked, headline: _answer_loss(asked, headline),
     "affected": lambda asked, headline: _answer_affected(asked, headline),
     "devices": lambda asked, _: _answer_devices(asked),
-    "responsible": lambda asked, _: answer_responsible(asked),
+    "responsible": lambda asked, headline: (
+        _answer_who(asked, headline)
+        if _SEEKS.search(asked.query.plain)
+        else answer_responsible(asked)
+    ),
     "attack": answer_attack,
     "consequence": answer_consequence,
     "first": lambda asked, _: answer_incidents(asked),

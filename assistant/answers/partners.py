@@ -176,7 +176,10 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     if pings and not any(
         kind_of(one.facts[0]) == "ping_sweep" for one in incidents if one.facts
     ):  # who pings too much scans nothing
-        incidents, kind = find_incidents(asked, FLOODS), "attack"
+        floods = find_incidents(asked, FLOODS)
+        if not floods and (pinged := _name_pinged(asked)):
+            return pinged
+        incidents, kind = (floods, "attack") if floods else (incidents, kind)
     if not incidents:
         return deny(asked, f"nobody_{kind}")
     if asked.polar and asked.still:
@@ -200,6 +203,13 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     names = listed(dict.fromkeys(map(asked.view.name_of, culprits)), _MOST)
     line = say(f"blame_{kind}", asked.reply(True), names=names)
     return Answer(line, tuple(facts), about=culprits[0])
+
+
+def _name_pinged(asked: Asked) -> Answer | None:
+    """Who pings whom; None where nobody does."""
+    talks = asked.talks[asked.talks["proto"] == "icmp"]
+    shown = describe_talks(talks, asked.view)
+    return Answer(begin(shown[0], asked.reply(True)), tuple(shown[1:])) if shown else None
 
 
 # "who was scanned?" asks for who suffered it.
