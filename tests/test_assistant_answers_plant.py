@@ -10,6 +10,7 @@ import pytest
 from frames import SERVER, Frame, arp_packet, ethernet, mqtt_login, read, tcp_packet, udp_packet
 
 from assistant.answers.answer import answer
+from assistant.chat import Conversation
 from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import kind_of
@@ -278,3 +279,14 @@ def test_who_began_later_is_told_from_who_was_there(tmp_path):
     assert "192.168.1.99, first at 1970-01-01 00:02:30 UTC" in said
     early = _analyse(tmp_path, *_writes([30.0 + 2 * n for n in range(30)]))
     assert "obody began to later" in answer(question, early).cause
+
+
+def test_what_was_answered_is_what_a_talk_goes_on_about(tmp_path):
+    """The guesses are asked for by what they did, and not by the device that suffers most."""
+    analysis = _analyse(tmp_path, *_guesses(False))
+    talk = Conversation(analysis, None, None)
+    first = talk.reply("who guesses passwords at broker-1?").diagnosis
+    assert first.incidents[0] == analysis.incidents[0].id
+    for question in ("since when?", "how many?", "who tried it?"):
+        said = talk.reply(question).diagnosis
+        assert said.incidents[0] == first.incidents[0], question

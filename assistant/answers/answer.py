@@ -318,10 +318,15 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         most=len(facts) if said.listing else MOST_SHOWN,
         quotes=said.quotes and bool(said.citations),
     )
+    spoken = _find_spoken(said, analysis)
     # A list words facts of incidents again, so those are known too.
     known = (said.line, *whole.known, *(fact for one in analysis.incidents for fact in one.facts))
     known = (*known, count_rest(sections))
     checked = check_answer(sections, (*facts, *known), (*citations, *similar))
+    if spoken is not None and spoken.id not in whole.incidents[:1] and not said.listing:
+        # What is talked about from then on is what was answered.
+        others = tuple(one for one in whole.incidents if one != spoken.id)
+        whole = replace(whole, incidents=(spoken.id, *others), label=spoken.label)
     return replace(
         whole,
         text=checked.text.strip(),
@@ -337,6 +342,20 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         kind=query.kind,
         refused=said.refused,
         device=said.about or whole.device,
+    )
+
+
+def _find_spoken(said: Answer, analysis: Analysis) -> Incident | None:
+    """The incident whose fact answers; None where the answer is of none."""
+    said_first = [one.id for one in (said.line, *said.facts[:1])]
+    return next(
+        (
+            one
+            for fact in said_first
+            for one in analysis.incidents
+            if fact in {known.id for known in one.facts}
+        ),
+        None,
     )
 
 

@@ -179,11 +179,15 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
         return Answer(incident.facts[0], incident.facts[1:])  # it names both ends
     if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
         return answer_does(asked)
-    if incident is not None and incident.facts and names_no_act(asked.query):
+    of_them = names_no_act(asked.query) or bool(_SENT_THEM.match(asked.query.plain))
+    if incident is not None and incident.facts and of_them:
         return _answer_concerned(asked, incident)
     return answer_aspect(asked) or answer_who(asked)
 
 
+_SENT_THEM = re.compile(
+    r"^(?:and )?who (?:sends?|sent|wrote|asked|tried) (?:them|these|those|it|that)\W*$"
+)
 _ELSE = re.compile(r"\b(?:else|others?|noch|sonst|mas|otr[oa]s?)\b")
 _CONCERNED = re.compile(
     r"\b(?:notic\w*|suffer\w*|affected|hit|concern\w*|complain\w*|feel\w*|victims?|impact\w*"

@@ -336,7 +336,8 @@ class Conversation:
         """The incident that words such as "and the other problem?" and "and after that?" mean."""
         assert self.analysis is not None
         others = [one for one in self.analysis.incidents if one.id != now.id and one.facts]
-        others = [one for one in others if one.touches(now.device)] or others
+        about = self.focus.device if self.focus else now.device
+        others = [one for one in others if one.touches(about)] or others
         if _AFTER_THAT.match(plain):
             later = [one for one in others if one.start_s >= now.start_s]
             return min(later, key=lambda one: one.start_s, default=None)

@@ -242,16 +242,22 @@ def choose_incidents(
     if found and focus is not None:
         found.sort(key=lambda one: (unfit(one), one.id != focus.id))
     tied = [one for one in found if unfit(one) == unfit(found[0])]
-    return [*_put_meant_first(question, tied, analysis), *found[len(tied) :]]
+    lead = LEAD if focus is None else _LEAD_OF_FOCUS
+    return [*_put_meant_first(question, tied, analysis, lead), *found[len(tied) :]]
 
 
-def _put_meant_first(question: str, found: list[Incident], analysis: Analysis) -> list[Incident]:
+_LEAD_OF_FOCUS = 4 * LEAD  # "who notices it?" means what is talked about, whatever it resembles
+
+
+def _put_meant_first(
+    question: str, found: list[Incident], analysis: Analysis, lead: float
+) -> list[Incident]:
     """The same with the incident in front that a question means, where its words tell."""
     if len(found) < 2:
         return found
     near = measure_resemblance(question, found, analysis)
     meant = int(near.argmax())
-    if near[meant] < near[0] + LEAD:
+    if near[meant] < near[0] + lead:
         return found
     return [found[meant], *found[:meant], *found[meant + 1 :]]
 
