@@ -292,8 +292,8 @@ def test_cases_of_the_field_are_seen(shared, name, said):
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        ({"copies": 9}, False),
-        ({"copies": 11}, True),
+        ({"copies": 999}, False),  # they were left out: what is counted is right without them
+        ({"copies": 1_001}, True),
         ({"cut_frames": 9}, False),
         ({"cut_frames": 9, "blind_frames": 9}, True),  # nothing there can be judged
         ({"gaps": 9, "dropped_bytes": 900}, False),
@@ -302,7 +302,8 @@ def test_cases_of_the_field_are_seen(shared, name, said):
     ],
 )
 def test_too_little_to_change_a_judgement_is_said_only_of_the_sensor(counts, told):
-    """Of 20,000 frames; a judgement changes from a gap in 200 of them on, and a tenth of that is ten."""
+    """Of 20,000 frames; a judgement changes from a gap in 200 of them on, and a tenth of that is ten.
+    Copies that were left out change none; a twentieth of them is much."""
     columns = {name: [counts.get(name, 0)] for name in COUNTS} | {"frames": [20_000]}
     whole = with_shares(pd.DataFrame(columns)).iloc[0].astype(float)
     quality = Quality(whole=whole)
