@@ -6,10 +6,10 @@ question ─▶ read_query ─▶ investigate ─▶ a short answer from the tab
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attack import answer_side_of_attack
 from assistant.answers.behaviour import answer_process
 from assistant.answers.by_kind import BY_KIND
@@ -89,7 +89,7 @@ def answer(
     if len(parts) > 1 and (query is None or query == read_query(question, names)):
         asked = [read_query(one, names) for one in parts]
         if _is_plain(asked[0]) and all(_is_plain(one) or _names_act(one) for one in asked[1:]):
-            return _answer_each(question, parts, asked, analysis, index, device, history)
+            return _answer_each(question, parts, asked, analysis, index, device, history, focus)
     query = query or read_query(question, names)
     return _answer_one(question, query, analysis, index, device, history, focus=focus)
 
@@ -102,6 +102,7 @@ def _answer_each(
     index: Index | None,
     device: str | None,
     history: History | None,
+    focus: Incident | None,
 ) -> Diagnosis:
     """Several things that were asked at once; what names no device is asked of what the whole names."""
     answers: list[Diagnosis] = []
@@ -118,7 +119,9 @@ def _answer_each(
         if of_count and goes_on:  # "and from whom?", "and into which registers?"
             query = replace(query, relation=_MADE_BY.get(asked[0].measure, "ask"))
         said = part if whole or of_found else question
-        answers.append(_answer_one(said, query, analysis, index, about, history, short=short))
+        answers.append(
+            _answer_one(said, query, analysis, index, about, history, short=short, focus=focus)
+        )
     return join_answers(question, answers[0], [one for one in answers[1:] if not one.refused])
 
 
@@ -178,46 +181,46 @@ def _answer_one(
     asked = Asked(question, query, found, analysis, index, history, span, alike=alike)
     if found.mention.missing and not found.device:
         return explain(question, found, analysis, index)
-    trouble = (
-        _answer_missing(asked)
-        or answer_one_event(asked)
-        or answer_sides(asked)
-        or answer_back(asked)
-        or answer_fares(asked)
-        or answer_gap(asked)
-        or answer_taking_off(asked)
-        or answer_side_of_attack(asked)
-        or answer_process(asked)
-        or answer_earlier(asked)
-        or answer_time(asked, everything)
-        or (None if short else answer_trouble(asked) or answer_topic(asked))
-    )
+    trouble = _answer_by_words(asked, everything, short=short)
     if trouble is None and query.guessed:  # what its own words name is no guess
         asked = replace(asked, found=_add_reading(found, query), guessed=True)
     whole = explain(question, asked.found, analysis, index)
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
-    if trouble is not None:
-        said = trouble
-    elif query.kind == "checks":
-        said = answer_checks(asked, headline, whole.checks)
-    elif (
-        query.guessed
-        and query.kind in _INVENTORIES
-        and not query.aspect
-        and asked.device
-        and asked.incident
-        and asked.known
-    ):
-        said = Answer(asked.known[0], asked.known[1:])  # what ails it answers more than a list
-    elif query.kind in BY_KIND and not (query.guessed and query.kind == "code"):  # it names none
-        said = BY_KIND[query.kind](asked, headline)
-    elif (well := answer_why(asked, headline)) is not None:
-        said = well
-    else:  # why, what is wrong: the diagnosis itself answers
+    said = trouble or _answer_by_kind(asked, headline, whole.checks)
+    if said is None:  # why, what is wrong: the diagnosis itself answers
         return replace(whole, kind=query.kind or "why")
     return _shorten(whole, said, query, everything)
+
+
+def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answer | None:
+    """What the words of a question ask for, whatever its kind was taken for; None where that decides."""
+    return (
+        _answer_missing(asked)
+        or next((said for one in _BY_WORDS if (said := one(asked))), None)
+        or answer_time(asked, everything)
+        or (None if short else answer_trouble(asked) or answer_topic(asked))
+    )
+
+
+_BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_one_event, answer_sides, answer_back, answer_fares, answer_gap, answer_taking_off,
+    answer_side_of_attack, answer_process, answer_earlier,
+)  # fmt: skip
+
+
+def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer | None:
+    """What the kind of a query asks for; None where the diagnosis itself answers."""
+    query = asked.query
+    if query.kind == "checks":
+        return answer_checks(asked, headline, checks)
+    listed_by_guess = query.guessed and query.kind in _INVENTORIES and not query.aspect
+    if listed_by_guess and asked.device and asked.incident and asked.incident.facts:
+        return tell_incident(asked.incident)  # what ails it answers more than a list
+    if query.kind in BY_KIND and not (query.guessed and query.kind == "code"):  # it names none
+        return BY_KIND[query.kind](asked, headline)
+    return answer_why(asked, headline)
 
 
 def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> Investigation:

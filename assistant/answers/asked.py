@@ -131,6 +131,11 @@ class Answer:
     about: str = ""
 
 
+def tell_incident(incident: Incident) -> Answer:
+    """What was measured of an incident, its leading fact first."""
+    return Answer(incident.facts[0], incident.facts[1:])
+
+
 @dataclass(frozen=True)
 class Asked:
     """A question, read, with what was found about its device.

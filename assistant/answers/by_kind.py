@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, find_incidents
+from assistant.answers.asked import Answer, Asked, find_incidents, tell_incident
 from assistant.answers.attack import answer_attack
 from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
@@ -104,7 +104,7 @@ def _answer_reporting(asked: Asked, headline: Fact) -> Answer:
     incident = asked.incident
     asks = incident is not None and bool(_GOING_ON.search(asked.query.plain))
     if incident is not None and incident.facts and (asks or incident.label == "device_silent"):
-        return Answer(incident.facts[0], incident.facts[1:])
+        return tell_incident(incident)
     return answer_answers(asked, headline)
 
 
@@ -158,7 +158,7 @@ def _answer_devices(asked: Asked) -> Answer:
     apart = asked.query.state or asked.query.aspect or asked.alike
     incident = asked.incident if asked.device and not apart else None
     if incident and incident.facts and not _IDENTIFIES.search(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])
+        return tell_incident(incident)
     return answer_devices(asked)
 
 
@@ -176,7 +176,7 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
         return still
     incident = asked.incident
     if incident is not None and incident.facts and ELLIPSIS.match(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])  # it names both ends
+        return tell_incident(incident)  # it names both ends
     if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
         return answer_does(asked)
     of_them = names_no_act(asked.query) or bool(_SENT_THEM.match(asked.query.plain))

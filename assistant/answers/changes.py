@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, find_incidents, say
+from assistant.answers.asked import Answer, Asked, find_incidents, say, tell_incident
 from assistant.answers.partners import answer_who
 from assistant.answers.past import find_failures
 from assistant.diagnosis.spans import find_end, find_start
@@ -226,9 +226,7 @@ def answer_changed(asked: Asked) -> Answer:
         facts = [fact for fact in facts if asked.name in fact.values.values()]
     values = {"split_time_s": split_s, "before_s": before.span_s, "after_s": after.span_s}
     if not facts and incident is not None and incident.facts:
-        return Answer(
-            incident.facts[0], incident.facts[1:]
-        )  # too small for a table, not for a rule
+        return tell_incident(incident)  # too small for a table, not for a rule
     kind = "changed" if facts else "changed_nothing"
     # That it goes otherwise than before is no sign that somebody changed something.
     reply = "" if _BY_SOMEBODY.search(asked.query.plain) else asked.reply(bool(facts))

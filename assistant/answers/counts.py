@@ -1,11 +1,12 @@
 """How many, how much, how often, how fast: the number that was asked for, first."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
+from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded, tell_incident
 from assistant.answers.descriptions import SHORTEST_S, describe_delay, describe_requests, name_times
 from assistant.answers.inventory import answer_devices, propose_devices
 from assistant.answers.partners import FLOODS, KINDS_OF, answer_talk, find_culprits
@@ -51,72 +52,75 @@ def asks_for_number(asked: Asked) -> bool:
 
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
-    measure = asked.query.measure
     if not asked.query.protocol and DNS.search(asked.query.plain):
         asked = replace(asked, query=replace(asked.query, protocol="dns"))
+    return _count_by_words(asked, headline) or _count_by_measure(asked)
+
+
+def _count_by_words(asked: Asked, headline: Fact) -> Answer | None:
+    """What more words than the measure ask for: how many attackers, how long, how fast a scan; None
+    where the measure says it."""
+    measure, plain, incident = asked.query.measure, asked.query.plain, asked.incident
     of_attacks = asked.device or asked.query.relation == "attack"
-    if of_attacks and HOW_MANY.search(asked.query.plain) and (told := _attackers(asked)):
+    if of_attacks and HOW_MANY.search(plain) and (told := _attackers(asked)):
         return told
-    hit = asked.device and measure == "packets" and _HITS.search(asked.query.plain)
+    hit = asked.device and measure == "packets" and _HITS.search(plain)
     if hit and (floods := find_incidents(asked, FLOODS)):
-        return Answer(floods[0].facts[0], floods[0].facts[1:])
-    if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
-        return told
-    if PATIENCE.search(asked.query.plain) and (told := answer_patience(asked)):
-        return told
-    if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
-        return told
+        return tell_incident(floods[0])
+    for words, answer in (
+        (LASTS, answer_lasting), (PATIENCE, answer_patience), (_GAPS, answer_interval),
+    ):  # fmt: skip
+        if words.search(plain) and (told := answer(asked)):
+            return told
     if not asked.query.names_device and (told := _count_in_focus(asked)):
         return told
     scans = find_incidents(asked, ("recon",)) if asked.query.relation == "scan" else []
     if scans and measure == "":  # "how fast was the scan?"
-        return Answer(scans[0].facts[0], scans[0].facts[1:])
-    if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
+        return tell_incident(scans[0])
+    if asked.query.relation == "close" and _WAITS.search(plain):
         return answer_close(asked)
-    if _SPAN.search(asked.query.plain) and not asked.device:
+    if _SPAN.search(plain) and not asked.device:
         return Answer(say_recorded(asked), asked.sensor)
-    if "how long" in asked.query.plain and measure != "delay":
+    if "how long" in plain and measure != "delay":
         return answer_since(asked, headline)
     if measure in ("", "requests") and (told := _count_code(asked)):
         return told
-    if measure == "attempts" and (told := count_attempts(asked)):
-        if not told.line.values["n"] and asked.incident and asked.incident.facts:
-            return Answer(asked.incident.facts[0], (*asked.incident.facts[1:], told.line))
-        return told
-    if measure == "codes":
-        return count_codes(asked)
-    if measure == "talkers":
-        return answer_talkers(asked)
-    if measure == "left" and asked.query.relation == "outside" and TIMES.search(asked.query.plain):
+    if measure == "left" and asked.query.relation == "outside" and TIMES.search(plain):
         return answer_talk(asked)  # who calls outside, and how often
-    if measure == "left":
-        return answer_left(asked)
-    if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts"):
-        return _requests(asked, "failed" if measure == "attempts" else measure)
-    if measure == "malformed":
-        return _malformed(asked)
-    if measure == "retransmitted":
-        return _resent(asked)
-    if measure in ("sessions", "resets") or (measure == "connects" and not asked.second):
-        return count_sessions(asked, measure)
-    if measure == "connects":
-        return count_connects(asked)
     if asked.query.state and measure in ("", "devices") and not asked.device:
         return answer_devices(asked)  # "how many are ok?"
-    if measure == "devices":
-        return _machines(asked)
-    if measure == "incidents":
-        found = asked.analysis.incidents
-        return Answer(
-            say("count_incidents", n=len(found)), tuple(one.facts[0] for one in found if one.facts)
-        )
-    if measure == "ports":
-        ports = asked.talks[asked.talks["proto"].isin(["tcp", "udp"])]["port"].nunique()
-        return Answer(say("count_ports", name=asked.name, n=int(ports)), asked.found.facts)
-    if TIMES.search(asked.query.plain) and not measure and asked.incident and asked.incident.facts:
-        # "how often?" about what is in focus: its own fact carries the number.
-        return Answer(asked.incident.facts[0], asked.incident.facts[1:])
-    return answer_volume(asked)
+    if TIMES.search(plain) and not measure and incident and incident.facts:
+        return tell_incident(incident)  # "how often?": its own fact carries the number
+    return None
+
+
+_OF_REQUESTS = ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts")
+
+
+def _count_by_measure(asked: Asked) -> Answer:
+    measure, incident = asked.query.measure, asked.incident
+    if measure == "attempts" and (told := count_attempts(asked)):
+        if not told.line.values["n"] and incident and incident.facts:
+            return replace(tell_incident(incident), facts=(*incident.facts[1:], told.line))
+        return told
+    if measure in _OF_REQUESTS:
+        return _requests(asked, "failed" if measure == "attempts" else measure)
+    if measure == "connects" and asked.second:
+        return count_connects(asked)
+    if measure in ("sessions", "resets", "connects"):
+        return count_sessions(asked, measure)
+    return _BY_MEASURE.get(measure, answer_volume)(asked)
+
+
+def _count_incidents(asked: Asked) -> Answer:
+    found = asked.analysis.incidents
+    line = say("count_incidents", n=len(found))
+    return Answer(line, tuple(one.facts[0] for one in found if one.facts))
+
+
+def _count_ports(asked: Asked) -> Answer:
+    ports = asked.talks[asked.talks["proto"].isin(["tcp", "udp"])]["port"].nunique()
+    return Answer(say("count_ports", name=asked.name, n=int(ports)), asked.found.facts)
 
 
 # "packets per second against plc-1?" counts what floods it.
@@ -149,7 +153,7 @@ def _count_in_focus(asked: Asked) -> Answer | None:
     if not asked.device or incident is None or not incident.facts:
         return None
     if _HOW_MUCH.match(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])
+        return tell_incident(incident)
     names = _COUNTED.get(asked.query.measure, ())
     holding = [one for one in incident.facts if any(name in one.values for name in names)]
     if not holding:
@@ -382,3 +386,15 @@ def _devices(asked: Asked) -> Answer:
         return proposed
     names = listed(map(asked.view.name_of, known), 12)
     return Answer(say("count_devices", n=len(known), names=names))
+
+
+_BY_MEASURE: dict[str, Callable[[Asked], Answer]] = {
+    "codes": count_codes,
+    "talkers": answer_talkers,
+    "left": answer_left,
+    "malformed": _malformed,
+    "retransmitted": _resent,
+    "devices": _machines,
+    "incidents": _count_incidents,
+    "ports": _count_ports,
+}

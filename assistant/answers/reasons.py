@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span, tell_incident
 from assistant.answers.attack import doubt_of
 from assistant.answers.changes import say_first
 from assistant.answers.condition import describe_incident
@@ -205,7 +205,7 @@ def answer_usual(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and asked.incident.facts and _RHYTHM.search(asked.query.plain):
         # Where few failures show a rhythm, its fact says how often.
         said = answer_rhythm(asked)
-        return said or Answer(asked.incident.facts[0], asked.incident.facts[1:])
+        return said or tell_incident(asked.incident)
     apart = asked.second and asked.incident and not asked.incident.touches(asked.second)
     if asked.incident is not None and not apart:
         # What another does to it, or suffers by it, says nothing of what it does itself.

@@ -2,7 +2,15 @@
 
 import re
 
-from assistant.answers.asked import LATELY_S, Answer, Asked, say, say_recorded, say_span
+from assistant.answers.asked import (
+    LATELY_S,
+    Answer,
+    Asked,
+    say,
+    say_recorded,
+    say_span,
+    tell_incident,
+)
 from assistant.answers.condition import ENDED, GOING, OF_ALL, list_ended
 from assistant.answers.descriptions import describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
@@ -37,7 +45,7 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         return told
     incident = _choose_incident(asked)
     if incident is not None and incident.facts and _HOW_OFTEN.search(asked.query.plain):
-        return Answer(incident.facts[0], incident.facts[1:])  # its own fact carries the number
+        return tell_incident(incident)  # its own fact carries the number
     if incident is None:
         line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))

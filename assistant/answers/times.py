@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.condition import describe_incident
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -73,7 +73,7 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
         return Answer(line, facts, standing="inconclusive", listing=True)
     if device and inside and asked.query.kind == "reporting":
         worst = worst_first(inside)[0]
-        return Answer(worst.facts[0], worst.facts[1:]) if worst.facts else None
+        return tell_incident(worst) if worst.facts else None
     if device or not inside or asked.query.kind not in _LISTED:
         return None
     facts = tuple(describe_incident(one, asked) for one in inside[:_MOST])

@@ -5,7 +5,7 @@ What was measured of that cause says who, how often and how long; a count of som
 
 import re
 
-from assistant.answers.asked import Answer, Asked, find_incidents, say_span
+from assistant.answers.asked import Answer, Asked, find_incidents, say_span, tell_incident
 from assistant.answers.past import MET
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
@@ -65,13 +65,13 @@ def answer_topic(asked: Asked) -> Answer | None:
         attacks = find_incidents(asked, ATTACKS)
         if attacks and not HOW_MANY.search(query.plain):
             meant = next((one for one in attacks if one is asked.incident), attacks[0])
-            return Answer(meant.facts[0], meant.facts[1:])
+            return tell_incident(meant)
     incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None
     if incident is None:
         return None
     if asked.polar and asked.still and is_over(incident, asked.analysis):
         return Answer(say_span(asked, incident, "no"), incident.facts)
-    return Answer(incident.facts[0], incident.facts[1:])
+    return tell_incident(incident)
 
 
 _OF_ONE = frozenset(("since", "affected", "why", "checks"))  # asked of one trouble
