@@ -12,8 +12,7 @@ from assistant.api.app import Doors, make_app
 from assistant.api.desk import Desk
 from assistant.api.serve import mount_page
 from assistant.api.users import Users
-from assistant.app.page import build_page
-from assistant.app.server import mount_options
+from assistant.app.page import build_page, mount_options
 from assistant.app.subject import Subject
 from assistant.session import Session
 

@@ -23,8 +23,7 @@ from tiny_models import make_card
 from assistant.api.app import Doors
 from assistant.api.users import Users
 from assistant.app.live import Live
-from assistant.app.page import build_page
-from assistant.app.server import mount_options
+from assistant.app.page import build_page, mount_options
 from assistant.app.subject import Subject
 from assistant.audit import check_audit
 from assistant.history import History

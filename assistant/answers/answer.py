@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attack import answer_side_of_attack
-from assistant.answers.behaviour import answer_process
+from assistant.answers.behaviour import answer_process, answer_taking_off
 from assistant.answers.by_kind import BY_KIND
 from assistant.answers.condition import answer_why
 from assistant.answers.earlier import answer_earlier
@@ -23,7 +23,6 @@ from assistant.answers.reasons import answer_checks
 from assistant.answers.sides import answer_sides
 from assistant.answers.since import STILL_THERE
 from assistant.answers.states import describe_state
-from assistant.answers.taking_off import answer_taking_off
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.troubles import answer_trouble

@@ -57,8 +57,7 @@ def serve(
     from assistant.api.desk import Desk
     from assistant.api.serve import Bound
     from assistant.api.serve import serve as serve_doors
-    from assistant.app.page import build_page
-    from assistant.app.server import mount_options
+    from assistant.app.page import build_page, mount_options
     from assistant.app.subject import Subject
     from assistant.app.watching import begin_live, open_watched
     from assistant.session import open_session, read_plant
