@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from assistant.detection.incidents import Incident
 from assistant.diagnosis import Diagnosis
+from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.proof import Recount
 from assistant.facts.moments import Clock
 from knowledge_base.retriever import Passage
@@ -94,13 +95,15 @@ def verdict_table(verdicts: pd.DataFrame) -> str:
     return render_table([*heads, "device", "start (UTC)", "label", "probability"], rows)
 
 
-def incident_table(incidents: Sequence[Incident], judged: str, shown: Clock) -> str:
-    """One line per incident, with its start on the plant's clock, then what else was judged."""
-    headers = ["id", "severity", "label", "device", "role", "start", "duration"]
+def incident_table(
+    incidents: Sequence[Incident], judged: str, shown: Clock, name_of: Callable[[str], str]
+) -> str:
+    """One line per incident, in words, with its start on the plant's clock, then what else was judged."""
+    headers = ["id", "severity", "what", "device", "role", "start", "duration"]
     rows = []
     for one in incidents:
-        what = [one.id, one.severity, one.label, one.device, one.role]
-        rows.append([*what, shown.show(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
+        what = [one.id, one.severity, read_playbook(one.label).short, name_of(one.device)]
+        rows.append([*what, one.role, shown.show(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
     return "\n".join([*([render_table(headers, rows)] if rows else []), judged])
 
 

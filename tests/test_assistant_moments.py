@@ -67,7 +67,7 @@ def test_an_answer_and_the_list_of_incidents_say_the_plants_time(zone: str) -> N
         "UTC" in fact.text for fact in answer.facts if ":" in fact.text.split("first at")[-1]
     )
     clock = Clock(zone, analysis.capture.start_s, analysis.capture.end_s)
-    table = incident_table([beacon()], "", clock)
+    table = incident_table([beacon()], "", clock, str)
     assert begun.strftime("%H:%M") in table
     assert begun.tzname() in table
 

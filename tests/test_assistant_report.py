@@ -55,10 +55,11 @@ def test_csv_has_a_column_for_each_label() -> None:
 
 def test_what_was_judged_stands_below_the_incidents_and_alone_without_any() -> None:
     judged = "2 devices were judged normal."
-    assert incident_table([], judged, Clock()) == judged
-    head, row, last = incident_table([beacon()], judged, Clock()).splitlines()
-    assert (head.split()[0], row.split()[:4], last) == (
-        "id", ["c2-0a1b2c3d", "high", "c2", CAMERA], judged,
+    assert incident_table([], judged, Clock(), str) == judged
+    head, row, last = incident_table([beacon()], judged, Clock(), "cam-1 ({})".format).splitlines()
+    words = ["beacon", "to", "a", "controller", "of", "malware"]
+    assert (head.split()[0], row.split()[: len(words) + 4], last) == (
+        "id", ["c2-0a1b2c3d", "high", *words, "cam-1", f"({CAMERA})"], judged,
     )  # fmt: skip
 
 

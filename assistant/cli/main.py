@@ -237,7 +237,9 @@ def incidents(
         print_json(analysis.incidents)
     else:
         judged = judge_all(analysis).line.text
-        typer.echo(incident_table(analysis.incidents, judged, clock_of(analysis)))
+        typer.echo(
+            incident_table(analysis.incidents, judged, clock_of(analysis), analysis.view.name_of)
+        )
 
 
 @app.command()
