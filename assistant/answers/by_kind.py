@@ -46,56 +46,6 @@ _RUNS_WELL = re.compile(
 # "who looks for it?" asks who calls it in vain, "who looks after it?" who is responsible.
 _SEEKS = re.compile(r"\b(?:look\w* for|search\w* for|seeks?|sucht|busca) (?:an? )?dev\b")
 
-BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
-    "health": answer_health,
-    "since": lambda asked, headline: (
-        answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
-    ),
-    "who": lambda asked, headline: _answer_who(asked, headline),
-    "does": lambda asked, _: answer_does(asked),
-    "count": answer_count,
-    "answers": answer_answers,
-    "dns": answer_dns,
-    "loss": lambda asked, headline: _answer_loss(asked, headline),
-    "affected": lambda asked, headline: _answer_affected(asked, headline),
-    "devices": lambda asked, _: _answer_devices(asked),
-    "responsible": lambda asked, headline: (
-        _answer_who(asked, headline)
-        if _SEEKS.search(asked.query.plain)
-        else answer_responsible(asked)
-    ),
-    "attack": answer_attack,
-    "consequence": answer_consequence,
-    "first": lambda asked, _: answer_incidents(asked),
-    "security": answer_security,
-    "certainty": answer_certainty,
-    "against": answer_against,
-    "numbers": answer_numbers,
-    "packets": answer_packets,
-    "sensor": lambda asked, _: answer_sensor(asked),
-    "manual": lambda asked, _: answer_documents(asked, "manual"),
-    "before": lambda asked, _: answer_before(asked),
-    "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
-    "usual": lambda asked, headline: (
-        answer_health if asked.polar and _RUNS_WELL.search(asked.query.plain) else answer_usual
-    )(asked, headline),
-    "hostile": lambda asked, headline: (
-        answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
-    ),
-    "logins": lambda asked, _: answer_logins(asked),
-    "place": answer_place,
-    "bearer": lambda asked, _: answer_bearer(asked),
-    "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),
-    "zones": lambda asked, _: answer_zones(asked),
-    "slowest": lambda asked, _: answer_slowest(asked),
-    "encryption": lambda asked, _: answer_encryption(asked),
-    "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
-    "writers": lambda asked, headline: (
-        answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
-    )(asked, headline),
-    "incidents": lambda asked, _: answer_incidents(asked),
-}
-
 
 _GOING_ON = re.compile(r"\bwhat(?: is| was|.s|s)? (?:going on|happen\w*|up|wrong|the matter)\b")
 
@@ -224,3 +174,54 @@ def is_elliptic(query: Query) -> bool:
     if query.kind == "count":
         return short and query.measure not in ("devices", "incidents", "talkers")
     return short and query.kind == "who" and names_no_act(query)
+
+
+BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
+    "health": answer_health,
+    "since": lambda asked, headline: (
+        answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
+    ),
+    "who": _answer_who,
+    "does": lambda asked, _: answer_does(asked),
+    "count": answer_count,
+    "answers": answer_answers,
+    "dns": answer_dns,
+    "loss": _answer_loss,
+    "affected": _answer_affected,
+    "devices": lambda asked, _: _answer_devices(asked),
+    "responsible": lambda asked, headline: (
+        _answer_who(asked, headline)
+        if _SEEKS.search(asked.query.plain)
+        else answer_responsible(asked)
+    ),
+    "attack": answer_attack,
+    "consequence": answer_consequence,
+    "first": lambda asked, _: answer_incidents(asked),
+    "security": answer_security,
+    "certainty": answer_certainty,
+    "against": answer_against,
+    "numbers": answer_numbers,
+    "packets": answer_packets,
+    "sensor": lambda asked, _: answer_sensor(asked),
+    "manual": lambda asked, _: answer_documents(asked, "manual"),
+    "before": lambda asked, _: answer_before(asked),
+    "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
+    "usual": lambda asked, headline: (
+        answer_health if asked.polar and _RUNS_WELL.search(asked.query.plain) else answer_usual
+    )(asked, headline),
+    "hostile": lambda asked, headline: (
+        answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
+    ),
+    "logins": lambda asked, _: answer_logins(asked),
+    "place": answer_place,
+    "bearer": lambda asked, _: answer_bearer(asked),
+    "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),
+    "zones": lambda asked, _: answer_zones(asked),
+    "slowest": lambda asked, _: answer_slowest(asked),
+    "encryption": lambda asked, _: answer_encryption(asked),
+    "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
+    "writers": lambda asked, headline: (
+        answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
+    )(asked, headline),
+    "incidents": lambda asked, _: answer_incidents(asked),
+}

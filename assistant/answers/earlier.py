@@ -17,12 +17,12 @@ _DOES = re.compile(
     r"^(?:and|und|y)?[ ,]*(?:what about )?(?:before|earlier|vorher|davor|antes)\b"
     r"|\b(?:do|does|did|doing|hat|machte|hizo|hacia)\b"
 )
-# Whether it happened, worked or was met before is asked of other things.
 _OF_KINDS = ("before", "changed", "does", "usual", "why", "who")
 _USUALLY = re.compile(
     r"\b(?:normally|usually|otherwise|regularly|always|normalerweise|sonst|normalmente)\b"
 )
 _JUST_BEFORE_S = 1.0  # what begins within it began with the incident
+# Whether it happened, worked or was met before is asked of other things.
 _OTHERS = re.compile(
     r"\b(?:happen|seen|work|occur|met|meet|problem|trouble|vorgekommen|passiert|ocurr)\w*"
 )

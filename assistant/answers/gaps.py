@@ -30,6 +30,7 @@ _AWAY = re.compile(
     r"|available|there)"
     r"|nicht erreichbar|weg|ausgefallen)\b"
 )
+_MOST, _FEWEST = 5, 5  # gaps that are told; answers that show a rhythm
 _TELL_ABSENCE = ("device_silent", "service_down", "flapping", "name_resolution")
 # Nine of ten come within the usual time; a gap is so many times that, and at least so long.
 _MOSTLY, _USUAL, _LEAST_S, _LEAST_OPEN_S = 0.9, 2.0, 2.0, 10.0
@@ -50,8 +51,8 @@ def answer_gap(asked: Asked) -> Answer | None:
     if gaps.empty:
         return None
     first, *others = (_say(asked, gap) for gap in gaps.head(_MOST).itertuples())
-    start_s, end_s = float(gaps["start_s"].iloc[0]), float(gaps["end_s"].iloc[0])
-    return Answer(first, (*others, *_meanwhile(asked, start_s, end_s)))
+    longest = gaps.iloc[0]
+    return Answer(first, (*others, *_meanwhile(asked, longest["start_s"], longest["end_s"])))
 
 
 def _say(asked: Asked, gap: Any) -> Fact:
@@ -62,10 +63,6 @@ def _say(asked: Asked, gap: Any) -> Fact:
         span_s=float(gap.span_s), start_time_s=float(gap.start_s), end_time_s=float(gap.end_s),
         usual_s=float(gap.usual_s),
     )  # fmt: skip
-
-
-_MOST = 5
-_FEWEST = 5
 
 
 def find_gaps(asked: Asked) -> pd.DataFrame:
@@ -93,10 +90,11 @@ def find_gaps(asked: Asked) -> pd.DataFrame:
     least_s = rows["open"].map({True: _LEAST_OPEN_S, False: _LEAST_S})
     rows["is_gap"] = rows["span_s"] >= (_USUAL * rows["usual_s"]).clip(lower=least_s)
     rows = rows.sort_values(["is_gap", "span_s"], ascending=False, kind="stable")
-    same = (rows[["client", "server"]] == rows[["client", "server"]].head(1).squeeze()).all(axis=1)
-    return (
-        rows[same & (rows["is_gap"] | (rows.index == rows.index[:1].item()))] if len(rows) else rows
-    )
+    if rows.empty:
+        return rows
+    pair = ["client", "server"]
+    same = (rows[pair] == rows[pair].iloc[0]).all(axis=1)
+    return rows[same & (rows["is_gap"] | (rows["span_s"] == rows["span_s"].iloc[0]))]
 
 
 def _meanwhile(asked: Asked, start_s: float, end_s: float) -> tuple[Fact, ...]:
