@@ -52,9 +52,8 @@ def test_an_adapter_of_before_is_tuned_once_and_refreshed_by_each_way(tmp_path):
     before = write_plants(tmp_path / "before", (1, 2, 3), hours=0.06)
     new = write_plants(tmp_path / "new", (4, 5), hours=0.06)
     small = "--plants 1 --per-label 4 --epochs 1"
-    words = [str(new), "--work", str(tmp_path / "work"), "--seeds", "1", "--quiet-plants", "0"]
     out = tmp_path / "page.md"
-    main([*words, "--before", str(before), "--tuned", small, "--options", small, "--out", str(out)])
+    main(new, tmp_path / "work", 1, 0, before, small, small, out)
     page = out.read_text(encoding="utf-8")
     assert "tuned by `faultwise finetune sft` on plant-1, plant-2, plant-3" in page
     assert all(f"| 0 | {way} |" in page for way in ("replay", "new windows alone", "osf"))

@@ -70,5 +70,5 @@ def test_a_run_that_was_learned_from_is_refused(model, tmp_path):
 
 
 def test_the_command_writes_its_report(tmp_path):
-    main([str(SAMPLES / "boiler-house"), "--out", str(tmp_path / "found.md")])
+    main([SAMPLES / "boiler-house"], out=tmp_path / "found.md")
     assert "| misconfiguration |" in (tmp_path / "found.md").read_text()

@@ -7,6 +7,7 @@ import torch
 from tiny_bases import build_base
 
 from eval.research.experts import find_interval, main, make_kinds, render_worth, simulate_plants
+from traffic.errors import UserError
 
 
 def row(how: str, capture: str, f1: float, single: float) -> dict[str, object]:
@@ -50,5 +51,5 @@ def test_a_kind_is_made_by_the_command_and_not_twice(tmp_path):
 
 
 def test_captures_without_the_names_of_those_that_are_measured_are_refused(tmp_path):
-    with pytest.raises(SystemExit):
-        main(["--work", str(tmp_path), "--data", str(tmp_path)])
+    with pytest.raises(UserError, match="expected both, or neither"):
+        main(tmp_path, data=tmp_path)

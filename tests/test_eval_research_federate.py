@@ -51,9 +51,8 @@ def test_sites_are_made_measured_and_attacked_by_the_commands(tmp_path):
     sites = simulate_sites(tmp_path / "captures", 2, plants=4, devices=4, hours=0.1)
     assert [len(find_site(site).learned) for site in sites] == [2, 2]
     options = "--plants 0 --per-label 8 --epochs 1 --batch 8 --rank 4"
-    words = ["--work", str(tmp_path / "work"), "--base", str(base), "--options", options]
-    words += [word for site in sites for word in ("--site", str(site))]
-    main([*words, "--out", str(tmp_path / "page.md")])
+    asked = {"work": tmp_path / "work", "site": sites, "base": base, "options": options}
+    main(**asked, out=tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
     assert str(tmp_path) not in page
     gain, leak = page.split("Membership attack")
@@ -61,7 +60,7 @@ def test_sites_are_made_measured_and_attacked_by_the_commands(tmp_path):
         assert f"| {name} |" in gain
         assert f"| {name} |" in leak
     assert "| shipped |" in gain
-    main([*words, "--out", str(tmp_path / "again.md")])  # nothing is made twice
+    main(**asked, out=tmp_path / "again.md")  # nothing is made twice
     assert (tmp_path / "again.md").read_text() == page
 
 

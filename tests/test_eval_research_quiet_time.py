@@ -44,5 +44,5 @@ def test_the_last_row_counts_windows_of_all_captures():
 
 
 def test_the_table_is_written(troubled, tmp_path):
-    main([str(troubled), "--false-share", "0.01", "--out", str(tmp_path / "quiet.md")])
+    main([troubled], false_share=0.01, out=tmp_path / "quiet.md")
     assert "| works |" in (tmp_path / "quiet.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ def test_a_pair_is_shown_with_what_it_read_and_how_it_names(tmp_path):
     means = [made.pooled(one, {"f1": value}) for one, value in ((joint, 0.6), (single, 0.1))]
     tests = [made.comparison(single, joint, -0.04, -0.07, -0.01, measure=NAMING)]
     file = write_run(made.run((), means, tests), tmp_path)
-    main([str(file), "--out", str(tmp_path / "page.md")])
+    main(file, tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert f"| {tmp_path}/joint | 563 | 0.250 | +0.040 [+0.010, +0.070] | 0.600 |" in page
     assert f"| {tmp_path}/class | 375 | 0.250 |  | – |" in page

@@ -1,6 +1,5 @@
 """Measures of the live watch: what they count, on real recordings, small."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from assistant.monitor.interface import MOST_PKTS_PER_S
 from assistant.session import load_models
 from assistant.settings import Settings
 from eval.research.alarm_delay import read_events, render_delays, watch_run
-from eval.research.endurance import Flooded, Hours, make_flood, measure, write_plants
+from eval.research.endurance import Flooded, Hours, make_flood, measure_hours, write_plants
 from eval.research.kill_watch import kill_monitors
 from traffic.pcap.records import read_records
 from traffic.simulation.simulate import simulate
@@ -67,8 +66,7 @@ def test_a_flood_is_thinned_out_and_everything_else_stays():
 
 @pytest.mark.parametrize("kind", ["quiet", "many"])
 def test_what_a_monitor_bears_is_counted_over_every_slot(kind, tmp_path):
-    asked = Namespace(devices=4, hours=0.05, minutes=5.0, packets=0, seed=3, most_minutes=9.0)
-    table = measure(kind, asked, load_models(Settings()), tmp_path)
+    table = measure_hours(kind, 4, 0.05, 3, 5.0, load_models(Settings()), tmp_path)
     if kind == "quiet":
         (row,) = [line for line in table.splitlines() if line.startswith("| 1 |")]
         hour, slots, memory, against, alarms = (cell.strip() for cell in row.split("|")[1:6])

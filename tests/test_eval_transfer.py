@@ -229,7 +229,7 @@ def test_the_command_measures_every_method_and_a_page_is_made_of_it(plants, tmp_
         assert set(one.test) <= site_captures
         assert set(one.train).isdisjoint(site_captures) == (one.setting in (SOURCE, *ALIGNED))
     assert main(["eval", "transfer", *given, "--share", "0.9"]) == 2
-    write_page([str(file), "--out", str(tmp_path / "page.md")])
+    write_page([file], tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "small budgets" in page
     assert all(f"## {fold}" in page for fold in {one.fold for one in measured.rows})
@@ -251,7 +251,7 @@ def test_each_plant_is_new_in_turn_and_a_page_says_which_reach_the_aim(corpus, p
     measured = read_run(file)
     share = [one for one in measured.rows if (one.model, one.setting) == ("xgboost", SHARE)]
     assert {one.train == one.test for one in share} == {True}
-    write_page([str(file), "--out", str(tmp_path / "page.md")])
+    write_page([file], tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| xgboost | share alone |" in page
     assert all(one.name in page for one in corpus.captures)

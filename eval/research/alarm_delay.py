@@ -9,25 +9,25 @@ The recording's clock tells when an alarm is raised; the CPU that it takes is me
 whatever else runs there. The page shows what is raised at its next look, a second later at the most.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from assistant.app.page import REFRESH_S
 from assistant.monitor.alarm_list import Alarm
 from assistant.monitor.replay import Clock, PacketReplay
 from assistant.monitor.sensor import SENSOR
 from assistant.monitor.watched import Bounds
-from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish
+from eval.research.command import Out, publish, start
 from eval.research.endurance import Step, watch_steps
 from traffic.datasets.truth import Interval, read_truth
 from traffic.labels import NORMAL, UNKNOWN
@@ -265,27 +265,24 @@ def _word(one: Stage | None) -> str:
     return f"{one.total_s:.1f} s {one.label} {one.how}" if one else "nothing"
 
 
-def main() -> None:
+def main(
+    runs: list[Path],
+    minutes: Annotated[float, typer.Option(help="How far is looked back.")] = 15.0,
+    out: Out = None,
+) -> None:
     """Watch each run and print or write the table."""
-    go_offline()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--minutes", type=float, default=15.0, help="how far is looked back")
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
     models, watches = load_models(Settings()), list[Watch]()
-    for run in asked.runs:
+    for run in runs:
         with tempfile.TemporaryDirectory() as home:
-            watches.append(watch_run(run, models, asked.minutes, Path(home)))
+            watches.append(watch_run(run, models, minutes, Path(home)))
         for one in watches[-1].raised:
             sys.stderr.write(
                 f"{run.name}: {one.event.kind}: {_word(one.sign)}; {_word(one.alarm)}\n"
             )
         sys.stderr.write(f"{run.name}: false: {watches[-1].false}\n")
-    command = f"python -m eval.research.alarm_delay {' '.join(one.name for one in asked.runs)}"
-    text = render_delays(watches, command)
-    publish(text + "\n", asked.out)
+    command = f"python -m eval.research.alarm_delay {' '.join(one.name for one in runs)}"
+    publish(render_delays(watches, command) + "\n", out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -9,25 +9,25 @@ aligns the adapter with the remarks on three quarters of the captures; the rest 
 and after. Last, ten remarks call a bot of ``--bot`` normal that is none.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from assistant.chat.exported import EXPORTED
 from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis, analyse_capture
 from assistant.llm.adapters import POCKET, read_card
-from assistant.offline import go_offline
 from assistant.registry import load_registered
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish, run
+from eval.research.command import Out, Work, choose, publish, run, start
 from traffic.datasets import load_marked, name_capture
 from traffic.datasets.formats import label_flows
 from traffic.datasets.labelling import label_windows
@@ -36,6 +36,7 @@ from traffic.files import write_text
 from traffic.labels import NORMAL, UNKNOWN
 
 HOWS = ("kto", "dpo", "grpo", "rloo")
+REWARD = "reward"  # a reward model alone
 SITE = "measured"
 _OPEN = 4  # every fourth correction does not say what it was
 _NOW_S = 1_800_000_000.0
@@ -283,46 +284,41 @@ def _row(how: str, part: pd.DataFrame) -> list[str]:
     return [*cells, moved, f"{int(part['used'].sum())} of {len(part)}"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    captures: list[Path],
+    work: Work,
+    seeds: int = 3,
+    how: Annotated[list[str] | None, typer.Option(help="A method alone; by default all.")] = None,
+    bot: Annotated[Path | None, typer.Option(help="A capture with a bot that is found.")] = None,
+    options: Annotated[
+        str, typer.Option(help="Of `faultwise finetune align`: '--most 4 --epochs 2'.")
+    ] = "",
+    out: Out = None,
+) -> None:
     """Measure the methods and print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.align")
-    parser.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--how", action="append", choices=[*HOWS, "reward"], help="A method alone; by default all."
-    )
-    parser.add_argument("--bot", type=Path, help="A capture with a bot that is found.")
-    parser.add_argument(
-        "--options", default="", help="Of `faultwise finetune align`: '--most 4 --epochs 2'."
-    )
-    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    go_offline()
-    home, more = given.work, shlex.split(given.options)
-    home.mkdir(parents=True, exist_ok=True)
-    file = home / "remarks.csv"
+    more = shlex.split(options)
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "remarks.csv"
     if not file.is_file():
-        said = pd.concat([play_operators(one).remarks for one in given.captures])
+        said = pd.concat([play_operators(one).remarks for one in captures])
         write_text(file, said.to_csv(index=False))
     remarks = pd.read_csv(file)
-    hows = [how for how in HOWS if how in (given.how or HOWS)]
-    metrics = measure_methods(home, given.captures, remarks, given.seeds, hows, more)
+    chosen = choose(how, (*HOWS, REWARD))
+    hows = [one for one in chosen if one != REWARD]
+    metrics = measure_methods(work, captures, remarks, seeds, hows, more)
     rewards = []
-    if given.how is None or "reward" in given.how:
-        rewards = measure_reward(home, given.captures, remarks, given.seeds, more)
+    if REWARD in chosen:
+        rewards = measure_reward(work, captures, remarks, seeds, more)
     bots = []
-    if given.bot is not None:
-        bot = play_operators(given.bot)
-        bots = [silence_bot(home, bot, how, more) for how in hows[:1]]
-    options = "".join(f"--how {how} " for how in given.how or ())
-    options += f"--seeds {given.seeds}{' --bot CAPTURE' if bots else ''}"
-    options += f" --options '{given.options}'" if given.options else ""
-    command = f"python -m eval.research.align CAPTURE... {options}"
-    names = [name_capture(path) for path in given.captures]
-    page = render_page(metrics, rewards, bots, remarks, names, command)
-    publish(page, given.out)
+    if bot is not None:
+        bots = [silence_bot(work, play_operators(bot), one, more) for one in hows[:1]]
+    given = "".join(f"--how {one} " for one in how or ())
+    given += f"--seeds {seeds}{' --bot CAPTURE' if bots else ''}"
+    given += f" --options '{options}'" if options else ""
+    command = f"python -m eval.research.align CAPTURE... {given}"
+    names = [name_capture(path) for path in captures]
+    publish(render_page(metrics, rewards, bots, remarks, names, command), out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

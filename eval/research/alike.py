@@ -10,12 +10,11 @@ from the same side. Half of the plants set the bound: the least one that shows a
 Shares are means over causes; their intervals resample causes.
 """
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -25,6 +24,7 @@ from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM
 from assistant.outcomes import make_signs
 from eval.detection.bootstrap import resample_mean
+from eval.research.command import start
 from knowledge_base.likeness import LEAST, likeness
 from traffic.labels import LABELS, NORMAL
 from traffic.simulation.simulate import simulate
@@ -111,22 +111,20 @@ def describe(pairs: Sequence[Pair], bound: float) -> str:
     return "; ".join(parts)
 
 
-def main(words: Sequence[str]) -> None:
+def main(
+    plants: Annotated[int, typer.Option(help="Of each label.")] = 4, false_share: float = 0.01
+) -> None:
     """Fit on the even plants, and print what the bound does on the odd ones."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plants", type=int, default=4, help="of each label")
-    parser.add_argument("--false-share", type=float, default=0.01)
-    asked = parser.parse_args(words)
     llm, card = load_adapter(POCKET)
     past = []
     for number, label in enumerate(one for one in LABELS if one != NORMAL):
-        for n in range(asked.plants):
-            past += gather(_FIRST_SEED + asked.plants * number + n, label, llm, card)
-            typer.echo(f"\r{label} {n + 1}/{asked.plants}   ", nl=False, err=True)
+        for n in range(plants):
+            past += gather(_FIRST_SEED + plants * number + n, label, llm, card)
+            typer.echo(f"\r{label} {n + 1}/{plants}   ", nl=False, err=True)
     typer.echo(err=True)
     fitted = compare([one for one in past if one.plant % 2 == 0])
     held_out = compare([one for one in past if one.plant % 2])
-    bound = fit_bound(fitted, asked.false_share)
+    bound = fit_bound(fitted, false_share)
     for name, pairs, at in (
         ("fitted on", fitted, bound),
         ("held out", held_out, bound),
@@ -136,4 +134,4 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    start(main)

@@ -7,7 +7,6 @@ Each operator has a tab of the page, as a browser opens it, and asks his own que
 is from the press of the key to the answer's arrival, all of them pressed at once.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,12 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import numpy as np
+import typer
 
-from eval.research.command import SAMPLE
+from eval.research.command import SAMPLE, start
 from eval.research.served import serving
 
 QUESTIONS = (
@@ -158,17 +158,14 @@ def measure(operators: int, capture: Path, home: Path) -> list[Round]:
                 tab.close()
 
 
-def main() -> None:
+def main(
+    operators: int = 20,
+    capture: Annotated[Path, typer.Option(help="With a plant.yaml in it.")] = SAMPLE,
+) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--operators", type=int, default=20)
-    parser.add_argument("--capture", type=Path, default=SAMPLE, help="with a plant.yaml in it")
-    wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        rows = measure(wanted.operators, wanted.capture, Path(home))
-    sys.stdout.write(
-        f"{wanted.operators} at once, as many tabs looking on; seconds until the answer\n"
-    )
+        rows = measure(operators, capture, Path(home))
+    sys.stdout.write(f"{operators} at once, as many tabs looking on; seconds until the answer\n")
     for one in rows:
         first, median, last = np.quantile(one.took_s, [0, 0.5, 1])
         cpu = f"server's CPU an answer {one.cpu_s:.2f}"
@@ -178,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

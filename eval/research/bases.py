@@ -8,18 +8,19 @@ are classified by the command as well, which is timed: what `finetune sft` says 
 captures and what a site is served come from the same weights.
 """
 
-import argparse
 import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from assistant.llm.adapters import read_card
-from assistant.offline import go_offline
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish, run
+from eval.research.command import Out, Work, publish, run, start
 from eval.research.experts import simulate_plants
 from traffic.files import write_text
 from traffic.labels import LABELS
@@ -140,22 +141,20 @@ def render_bases(made: dict[Base, Tuned], tests: Sequence[str]) -> str:
     return render_table(ReportTable("Bases", heads, tuple(rows), notes=notes))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    work: Work,
+    base: Annotated[list[str], typer.Option(help="DIR, or DIR=METHOD.")],
+    options: Annotated[str, typer.Option(help="Of `faultwise finetune sft`.")] = _OPTIONS,
+    out: Out = None,
+) -> None:
     """Make, measure, and print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.bases")
-    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
-    parser.add_argument("--base", action="append", required=True, help="DIR, or DIR=METHOD.")
-    parser.add_argument("--options", default=_OPTIONS, help="Of `faultwise finetune sft`.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    go_offline()
-    data = given.work / "plants"
+    data = work / "plants"
     tests = simulate_plants(data, _PLANTS, _DEVICES, _HOURS)[-_TESTED:]
-    bases = [read_base(text) for text in given.base]
-    more = shlex.split(given.options)
-    made = {base: tune_base(base, data, tests, given.work / "home", more) for base in bases}
-    asked = " ".join(f"--base {base.folder.name}={base.method}" for base in bases)
-    command = f"python -m eval.research.bases --work FOLDER {asked} --options '{given.options}'"
+    bases = [read_base(text) for text in base]
+    more = shlex.split(options)
+    made = {one: tune_base(one, data, tests, work / "home", more) for one in bases}
+    asked = " ".join(f"--base {one.folder.name}={one.method}" for one in bases)
+    command = f"python -m eval.research.bases --work FOLDER {asked} --options '{options}'"
     page = (
         f"# Bases\n\nMade by `{command}`. Each base is tuned on the same {_PLANTS - _TESTED} simulated "
         f"plants of {_DEVICES} devices and {60 * _HOURS:g} minutes, one of which calibrates, and measured on "
@@ -163,8 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "base: the table says what a step costs, and that the way from captures to verdicts is whole.\n\n"
         f"{render_bases(made, tests)}\n"
     )
-    publish(page, given.out)
+    publish(page, out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -11,25 +11,25 @@ of before. Drift is looked for in quiet simulated plants, each held against its 
 against the others'.
 """
 
-import argparse
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from assistant.detection.classify import classify
 from assistant.detection.drift import BOUND, find_drift, take_minutes
 from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.calibration import fit_role_bounds
-from assistant.offline import go_offline
 from assistant.pocket import POCKET
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import run
+from eval.research.command import Out, Work, run, start
 from traffic.capture import SAMPLE_S
 from traffic.files import write_text
 from traffic.labels import NORMAL
@@ -192,58 +192,59 @@ def render_held(held: Sequence[Held]) -> str:
     return render_table(ReportTable("Drift, noticed", heads, tuple(rows), notes=(note,)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    data: Path,
+    work: Work,
+    seeds: int = 3,
+    quiet_plants: int = 16,
+    before: Annotated[
+        Path | None, typer.Option(help="Captures that the site's adapter is tuned on.")
+    ] = None,
+    tuned: Annotated[str, typer.Option(help="With --before, of `faultwise finetune sft`.")] = "",
+    options: Annotated[str, typer.Option(help="Of `faultwise finetune refresh`.")] = "",
+    out: Out = None,
+) -> None:
     """Measure both and print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.drift")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quiet-plants", type=int, default=16)
-    parser.add_argument("--before", type=Path, help="Captures that the site's adapter is tuned on.")
-    parser.add_argument("--tuned", default="", help="With --before, of `faultwise finetune sft`.")
-    parser.add_argument("--options", default="", help="Of `faultwise finetune refresh`.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    go_offline()
-    quiet = render_held(hold_quiet_plants(given.quiet_plants)) if given.quiet_plants else ""
+    words = ["python -m eval.research.drift FOLDER --work FOLDER"]
+    words += [f"--seeds {seeds} --quiet-plants {quiet_plants}"]
+    words += [f"--before FOLDER --tuned '{tuned}'"] if before else []
+    words += [f"--options '{options}'"] if options else []
+    introduction = _introduce(" ".join(words), data, before, bool(quiet_plants))
+    quiet = render_held(hold_quiet_plants(quiet_plants)) if quiet_plants else ""
     made = {}
-    for seed in range(given.seeds):
-        begun = given.work / f"before-{seed}"
-        if given.before:
-            tune_before(given.before, begun, seed, shlex.split(given.tuned))
+    for seed in range(seeds):
+        begun = work / f"before-{seed}"
+        if before:
+            tune_before(before, begun, seed, shlex.split(tuned))
         for way in _WAYS:
-            home = given.work / f"{way.replace(' ', '-')}-{seed}"
-            if given.before and not home.is_dir():
+            home = work / f"{way.replace(' ', '-')}-{seed}"
+            if before and not home.is_dir():
                 shutil.copytree(begun / "adapters", home / "adapters")
-            made[seed, way] = refresh_site(given.data, home, way, seed, shlex.split(given.options))
-            blocks = (_introduce(given), quiet, render_changes(made))
+            made[seed, way] = refresh_site(data, home, way, seed, shlex.split(options))
+            blocks = (introduction, quiet, render_changes(made))
             page = "\n\n".join(block for block in blocks if block) + "\n"
-            if given.out:
-                write_text(given.out, page)  # after each: a run that is cut short is not lost
-    if not given.out:
+            if out:
+                write_text(out, page)  # after each: a run that is cut short is not lost
+    if not out:
         sys.stdout.write(page)
 
 
-def _introduce(given: argparse.Namespace) -> str:
+def _introduce(command: str, data: Path, before: Path | None, quiet_plants: bool) -> str:
     """Title, command and captures."""
 
     def name_all(folder: Path) -> str:
         return ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
 
-    words = ["python -m eval.research.drift FOLDER --work FOLDER"]
-    words += [f"--seeds {given.seeds} --quiet-plants {given.quiet_plants}"]
-    words += [f"--before FOLDER --tuned '{given.tuned}'"] if given.before else []
-    words += [f"--options '{given.options}'"] if given.options else []
     model, old = "the one that ships", "simulated plants of its card's test seeds"
-    if given.before:
-        model = f"the shipped base, tuned by `faultwise finetune sft` on {name_all(given.before)}"
+    if before:
+        model = f"the shipped base, tuned by `faultwise finetune sft` on {name_all(before)}"
         old = f"of these, those that were left over, and {old}"
-    quiet = f" Quiet plants are simulated from seed {_QUIET_SEED} on." if given.quiet_plants else ""
+    quiet = f" Quiet plants are simulated from seed {_QUIET_SEED} on." if quiet_plants else ""
     return (
-        f"# Another network\n\nMade by `{' '.join(words)}`; the model is {model}. New: {name_all(given.data)}, "
+        f"# Another network\n\nMade by `{command}`; the model is {model}. New: {name_all(data)}, "
         f"of which one or a fifth is left over and measured. Old: {old}.{quiet}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -8,7 +8,6 @@ a library in C, a child. Needs Linux with unshare, ip and strace; it begins with
 out, which has to be found.
 """
 
-import argparse
 import ipaddress
 import os
 import re
@@ -22,10 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assistant.offline import go_offline
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import Out, choose, publish, start
 from traffic.errors import UserError
-from traffic.files import write_text
 
 SAMPLES = Path(__file__).parents[2] / "assistant" / "samples"
 _LINE = str(SAMPLES / "filling-line")
@@ -149,21 +147,13 @@ def render_traced(found: Sequence[Traced]) -> str:
     return render_table(ReportTable("What is called without a network", heads, rows, notes=(note,)))
 
 
-def main() -> None:
-    """Trace all commands and print or write the table; exit 1 where one called out."""
-    go_offline()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=sorted(COMMANDS), default=list(COMMANDS))
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+def main(only: list[str] | None = None, out: Out = None) -> None:
+    """Trace commands, all by default, and print or write the table; exit 1 where one called out."""
     with tempfile.TemporaryDirectory() as folder:
-        found = trace_all(asked.only, Path(folder))
-    text = render_traced(found)
-    if asked.out:
-        write_text(asked.out, text + "\n")
-    sys.stdout.write(text + "\n")
+        found = trace_all(choose(only, list(COMMANDS)), Path(folder))
+    publish(render_traced(found) + "\n", out)
     sys.exit(1 if any(one.beyond for one in found[1:]) else 0)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

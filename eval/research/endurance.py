@@ -13,7 +13,6 @@ Seconds are of this machine's clock and of CPU: where others use the machine, th
 the second are no less than what the work takes on a free one.
 """
 
-import argparse
 import math
 import os
 import tempfile
@@ -26,9 +25,11 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+import typer
 
 from assistant.cli.vain_work import keep_what_is_loaded, spare_vain_work
 from assistant.detection.incidents import Incident
@@ -41,17 +42,17 @@ from assistant.monitor.replay import LogReplay, open_replay
 from assistant.monitor.source import Batch, Part, Source, Trouble
 from assistant.monitor.watch import Monitor
 from assistant.monitor.watched import Bounds, SlotReport, Watched
-from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import SAMPLE, publish
+from eval.research.command import SAMPLE, Out, publish, start
 from traffic.capture import SAMPLE_S
 from traffic.pcap.records import Records, read_records
 from traffic.plant import load_plant
 from traffic.simulation.simulate import simulate
 from traffic.zeek.conn import write_conn_log
 
+_COMMAND = "python -m eval.research.endurance"
 HOUR_S, FLOOD_S = 3600.0, 10.0
 AIM_VERDICT_S = 1.0
 _BEGUN_S, _AFTER_S = 90.0, 60.0  # of the recording before and after the flood
@@ -316,59 +317,77 @@ def write_plants(devices: int, hours: float, seed: int, folder: Path) -> list[Pa
     return paths
 
 
-def measure(kind: str, asked: argparse.Namespace, models: Models, home: Path) -> str:
-    """Measure one; its table."""
-    names = ("packets",) if kind == "flood" else ("devices", "hours", "seed")
-    words = " ".join(f"--{name} {getattr(asked, name)}" for name in (*names, "minutes"))
-    command = f"python -m eval.research.endurance {kind} {words}"
-    if kind == "flood":
-        return _measure_flood(asked, models, home, command)
+def measure_hours(
+    kind: Literal["quiet", "many"],
+    devices: int,
+    hours: float,
+    seed: int,
+    minutes: float,
+    models: Models,
+    home: Path,
+    most_minutes: float = math.inf,
+) -> str:
+    """Watch a simulated plant in which nothing happens; the table of its kind.
+
+    Args:
+        kind: as fast as it goes, or slot by slot.
+        devices, hours, seed: of the plant.
+        minutes: how far is looked back.
+        models: that judge.
+        home: folder of the state.
+        most_minutes: then it ends.
+    """
     # By a process of its own: what a simulation took would count as the monitor's.
     with ProcessPoolExecutor(1, get_context("forkserver")) as other:
-        paths = other.submit(write_plants, asked.devices, asked.hours, asked.seed, home).result()
+        paths = other.submit(write_plants, devices, hours, seed, home).result()
     source = Hours(paths)
-    one_by_one = kind == "many"
-    bounds = Bounds(asked.minutes * 60, most_slots=1) if one_by_one else Bounds(asked.minutes * 60)
-    until_s = time.monotonic() + 60 * asked.most_minutes
+    many = kind == "many"
+    bounds = Bounds(minutes * 60, most_slots=1) if many else Bounds(minutes * 60)
+    until_s = time.monotonic() + 60 * most_minutes
     found = map(_without_tables, watch_steps(source, models, home, bounds))
     steps = list(takewhile(lambda _: time.monotonic() < until_s, found))
-    render = render_many if one_by_one else render_quiet
-    return render(steps, command, asked.devices, asked.minutes)
+    words = f"--devices {devices} --hours {hours} --seed {seed} --minutes {minutes}"
+    render = render_many if many else render_quiet
+    return render(steps, f"{_COMMAND} {kind} {words}", devices, minutes)
 
 
-def _measure_flood(asked: argparse.Namespace, models: Models, home: Path, command: str) -> str:
+def measure_flood(packets: int, minutes: float, models: Models, home: Path) -> str:
+    """Watch the sample amid a flood of so many packets; the table."""
     records = read_records(SAMPLE / "capture.pcap")
     records = records.take(np.argsort(records.ts, kind="stable"))
     end_s = float(records.ts[0]) + _BEGUN_S + FLOOD_S + _AFTER_S
     records = records.take(slice(0, int(np.searchsorted(records.ts, end_s))))
     devices = [one.address for one in load_plant(SAMPLE / "plant.yaml").devices]
     start_s = float(records.ts[0]) + _BEGUN_S
-    source = Flooded(records, make_flood(asked.packets, start_s, devices[-1], devices[0]))
-    bounds = Bounds(asked.minutes * 60)
+    source = Flooded(records, make_flood(packets, start_s, devices[-1], devices[0]))
+    bounds = Bounds(minutes * 60)
     steps = list(watch_steps(source, models, home, bounds, SAMPLE / "plant.yaml"))
-    return render_flood(steps, source, asked.packets, command)
+    command = f"{_COMMAND} flood --packets {packets} --minutes {minutes}"
+    return render_flood(steps, source, packets, command)
 
 
-def main() -> None:
+def main(
+    kind: Literal["quiet", "many", "flood"],
+    devices: int = 50,
+    hours: float = 24.0,
+    minutes: Annotated[float, typer.Option(help="How far is looked back.")] = 15.0,
+    packets: int = 1_000_000,
+    seed: int = 14,
+    most_minutes: Annotated[float, typer.Option(help="Then it ends.")] = math.inf,
+    out: Out = None,
+) -> None:
     """Measure and print or write the table."""
     spare_vain_work()  # as the command does
-    go_offline()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kind", choices=("quiet", "many", "flood"))
-    parser.add_argument("--devices", type=int, default=50)
-    parser.add_argument("--hours", type=float, default=24.0)
-    parser.add_argument("--minutes", type=float, default=15.0, help="how far is looked back")
-    parser.add_argument("--packets", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=14)
-    parser.add_argument("--most-minutes", type=float, default=math.inf, help="then it ends")
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
     models = load_models(Settings())
     keep_what_is_loaded()
-    with tempfile.TemporaryDirectory() as home:
-        text = measure(asked.kind, asked, models, Path(home))
-    publish(text + "\n", asked.out)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        if kind == "flood":
+            text = measure_flood(packets, minutes, models, home)
+        else:
+            text = measure_hours(kind, devices, hours, seed, minutes, models, home, most_minutes)
+    publish(text + "\n", out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

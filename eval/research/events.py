@@ -7,7 +7,6 @@ refused. An event counts where its label is true of at least one window: what no
 can find. It is found by an incident of its time that names one of those concerned.
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM
 from eval.detection.alarms import is_accounted
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish
+from eval.research.command import Out, publish, start
 from traffic.datasets import load_marked, name_capture
 from traffic.datasets.labelling import label_windows
 from traffic.datasets.truth import Truth, make_intervals, read_truth
@@ -191,21 +190,16 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "–"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(runs: list[Path], adapter: Path = POCKET, out: Out = None) -> None:
     """Judge runs and print or write the report."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.events")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--adapter", type=Path, default=POCKET)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    llm, card = load_adapter(given.adapter)
+    llm, card = load_adapter(adapter)
     judged = []
-    for folder in given.runs:
+    for folder in runs:
         judged.append(judge_run(folder, llm, card))
         log.info("%s is judged", folder)
     report = render_found(judged, "python -m eval.research.events RUN...")
-    publish(report, given.out)
+    publish(report, out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -9,19 +9,20 @@ are measured on captures that neither read, by default simulated plants. The dif
 capture by capture, since some plants are harder than others; its interval is over captures.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from assistant.llm.adapters import read_card
-from assistant.offline import go_offline
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish, run
+from eval.research.command import Out, Work, choose, publish, run, start
+from traffic.errors import UserError
 
 HOWS = ("xlora", "arrow", "mixtral")
 SITE = "measured"
@@ -136,32 +137,34 @@ def render_costs(made: pd.DataFrame) -> str:
     return render_table(ReportTable("What a token costs", heads, tuple(rows), notes=(note,)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    work: Work,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled captures instead of simulated plants.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="A capture of --data that is measured.")
+    ] = None,
+    how: Annotated[list[str] | None, typer.Option(help="By default all.")] = None,
+    seeds: int = 1,
+    options: Annotated[str, typer.Option(help="Of `faultwise finetune experts`.")] = _OPTIONS,
+    out: Out = None,
+) -> None:
     """Make, measure, and print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.experts")
-    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
-    parser.add_argument("--data", type=Path, help="Labelled captures instead of simulated plants.")
-    parser.add_argument("--test", action="append", help="A capture of --data that is measured.")
-    parser.add_argument("--how", action="append", choices=HOWS, help="By default all.")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--options", default=_OPTIONS, help="Of `faultwise finetune experts`.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    if (given.data is None) != (given.test is None):
-        parser.error("--data and --test belong together: name the captures that are measured")
-    go_offline()
-    data, tests = given.data, given.test
-    if data is None:
-        data = given.work / "plants"
-        tests = simulate_plants(data)[-_TESTED:]
-    hows = [how for how in HOWS if how in (given.how or HOWS)]
-    more = shlex.split(given.options)
-    made = make_kinds(given.work / "home", data, tests, hows, given.seeds, more)
-    words = [f"python -m eval.research.experts --work FOLDER --seeds {given.seeds}"]
-    words += [f"--how {how}" for how in given.how or ()]
-    words += ["--data FOLDER", *(f"--test {name}" for name in tests)] if given.data else []
-    command = " ".join([*words, f"--options '{given.options}'"])
-    source = "labelled captures" if given.data else f"{_LEARNED} simulated plants"
+    if (data is None) != (not test):
+        raise UserError(
+            "one of --data and --test alone; expected both, or neither; name the captures of --data "
+            "that are measured"
+        )
+    captures = data or work / "plants"
+    tests = test or simulate_plants(captures)[-_TESTED:]
+    hows = choose(how, HOWS)
+    made = make_kinds(work / "home", captures, tests, hows, seeds, shlex.split(options))
+    words = [f"python -m eval.research.experts --work FOLDER --seeds {seeds}"]
+    words += [f"--how {one}" for one in how or ()]
+    words += ["--data FOLDER", *(f"--test {name}" for name in tests)] if data else []
+    command = " ".join([*words, f"--options '{options}'"])
+    source = "labelled captures" if data else f"{_LEARNED} simulated plants"
     page = (
         f"# Experts\n\nMade by `{command}`: adapters for attacks and for faults on the base that ships, "
         "a router trained on all (`xlora`) or none to train (`arrow`), and that base cut into experts of "
@@ -169,8 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "each stands a single adapter of as many active weights, or the dense base.\n\n"
         f"{render_worth(made)}\n\n{render_costs(made)}\n"
     )
-    publish(page, given.out)
+    publish(page, out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

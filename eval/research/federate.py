@@ -14,26 +14,26 @@ makes the window's true label than the base does (Yeom et al. 2018, arXiv 1709.0
 as reference). Windows whose text stands on both sides tell nothing and are left out.
 """
 
-import argparse
 import json
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from assistant.detection.classify import classify, make_prompts
 from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
-from assistant.offline import go_offline
 from assistant.pocket import POCKET
 from assistant.registry import load_registered
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish, run
+from eval.research.command import Out, Work, publish, run, start
 from prompts.messages import ANSWERS
 from prompts.window_text import render_windows
 from traffic.datasets import find_labelled, load_labelled, name_capture
@@ -338,36 +338,33 @@ def render_leaks(rows: dict[str, list[Leak]]) -> str:
     return render_table(ReportTable("Membership attack", heads, tuple(cells), notes=(note,)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    work: Work,
+    site: Annotated[list[Path] | None, typer.Option(help="A site's folder of captures.")] = None,
+    sites: Annotated[int, typer.Option(help="Simulated ones otherwise.")] = 4,
+    base: Path = POCKET.parent / "base",
+    options: Annotated[str, typer.Option(help="Of `faultwise finetune sft`.")] = _OPTIONS,
+    seed: int = 0,
+    out: Out = None,
+) -> None:
     """Make the adapters, measure and attack them, and print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.federate")
-    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
-    parser.add_argument("--site", type=Path, action="append", help="A site's folder of captures.")
-    parser.add_argument("--sites", type=int, default=4, help="Simulated ones otherwise.")
-    parser.add_argument("--base", type=Path, default=POCKET.parent / "base")
-    parser.add_argument("--options", default=_OPTIONS, help="Of `faultwise finetune sft`.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    go_offline()
-    folders = given.site or simulate_sites(given.work / "captures", given.sites)
-    sites = [find_site(folder) for folder in folders]
-    options = shlex.split(given.options)
-    own, made = make_all(given.work / "homes", sites, given.base, options, given.seed)
-    page = _measure_all(sites, own, made, given.base)
-    drawn = "--site FOLDER " * len(given.site or ()) or f"--sites {given.sites} "
+    folders = site or simulate_sites(work / "captures", sites)
+    found = [find_site(folder) for folder in folders]
+    own, made = make_all(work / "homes", found, base, shlex.split(options), seed)
+    page = _measure_all(found, own, made, base)
+    drawn = "--site FOLDER " * len(site or ()) or f"--sites {sites} "
     command = (
-        f"python -m eval.research.federate --work FOLDER {drawn}--base {given.base.parent.name}/"
-        f"{given.base.name} --options '{given.options}' --seed {given.seed}"
+        f"python -m eval.research.federate --work FOLDER {drawn}--base {base.parent.name}/"
+        f"{base.name} --options '{options}' --seed {seed}"
     )
-    kind = "their captures" if given.site else "simulated plants; each learns a part of the labels"
+    kind = "their captures" if site else "simulated plants; each learns a part of the labels"
     intro = (
-        f"# Adapters that travel\n\nMade by `{command}`. {len(sites)} sites: {kind}. How sites "
+        f"# Adapters that travel\n\nMade by `{command}`. {len(found)} sites: {kind}. How sites "
         "export and merge: [tuning.md](../tuning.md). `own`: of the site alone; `cat` and `svd`: "
         "merged from all; `gathered`: tuned on the captures of all sites, which no site would give "
         "away.\n\n"
     )
-    publish(intro + page, given.out)
+    publish(intro + page, out)
 
 
 def _measure_all(
@@ -389,4 +386,4 @@ def _measure_all(
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -9,11 +9,9 @@ operator acknowledges and takes back. In the end the verdicts and alarms must be
 that nobody killed, every act must be there once, and the audit log be whole after each kill.
 """
 
-import argparse
 import multiprocessing
 import os
 import signal
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -21,18 +19,18 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from assistant.audit import check_audit
 from assistant.cli.main import main as run_command
 from assistant.history import History, IncidentRecord
 from assistant.monitor.state import MonitorState
-from assistant.offline import go_offline
-from eval.research.command import SAMPLE
+from eval.research.command import SAMPLE, Out, Recording, publish, start
+from eval.research.served import find_port
 from traffic.errors import UserError
-from traffic.files import write_text
 
 _INCIDENT = "service_down-shift"  # what the operator works on: no monitor touches it
 _LONGEST_S = 3.0  # a process lives after it began to keep something
@@ -105,7 +103,7 @@ def _watch(
     words = ["monitor", "--home", str(home), "--replay", str(run), "--speed", str(speed),
              "--plant", str(run / "plant.yaml")]  # fmt: skip
     if serve:
-        words = ["serve", *words[1:], "--port", str(_find_port())]
+        words = ["serve", *words[1:], "--port", str(find_port())]
     process = _context.Process(target=_run_quietly, args=(words,))
     before = _progress(home)
     process.start()
@@ -123,13 +121,6 @@ def _watch(
     process.join()
     if process.exitcode not in (0, -signal.SIGKILL):
         raise UserError(f"the monitor ended with {process.exitcode}; expected 0; see what it said")
-
-
-def _find_port() -> int:
-    """One that nobody listens on."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _has_ended(home: Path) -> bool:
@@ -217,24 +208,19 @@ def render_tally(tally: Tally, run: str, serve: bool) -> str:
     )
 
 
-def main() -> None:
-    """Kill as often as asked and say what was found."""
-    go_offline()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", type=Path, default=SAMPLE)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--serve", action="store_true", help="with the page")
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+def main(
+    run: Recording = SAMPLE,
+    kills: int = 20,
+    seed: int = 0,
+    serve: Annotated[bool, typer.Option("--serve", help="With the page.")] = False,
+    out: Out = None,
+) -> None:
+    """Kill as often as asked and say what was found; exit 1 where something was lost or doubled."""
     with tempfile.TemporaryDirectory() as folder:
-        tally = kill_monitors(asked.run, asked.kills, asked.seed, Path(folder), serve=asked.serve)
-    text = render_tally(tally, asked.run.name, asked.serve)
-    if asked.out:
-        write_text(asked.out, text)
-    sys.stdout.write(text)
+        tally = kill_monitors(run, kills, seed, Path(folder), serve=serve)
+    publish(render_tally(tally, run.name, serve), out)
     sys.exit(1 if tally.wrong else 0)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -9,7 +9,6 @@ not happen ends the walk with what the page showed instead. With ``--shots`` pic
 kept: ``asked-alarms-1366.png`` is the one in the README.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -19,13 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from assistant.audit import check_audit
 from assistant.monitor.replay import open_replay
 from eval.report.tables import ReportTable, render_table
 from eval.research.alarm_delay import AIM_S, read_events
-from eval.research.command import SAMPLE, publish
+from eval.research.command import SAMPLE, Out, Recording, publish, start
 from eval.research.served import serving
 from traffic.errors import UserError
 
@@ -179,19 +180,17 @@ def render_walk(done: Walk, run: str) -> str:
     return render_table(ReportTable("An operator's walk", ("step", "seconds"), rows, notes=(note,)))
 
 
-def main() -> None:
+def main(
+    run: Recording = SAMPLE,
+    device: Annotated[str, typer.Option(help="Whose fault it is.")] = "plc-4",
+    shots: Annotated[Path | None, typer.Option(help="Folder for pictures of the page.")] = None,
+    out: Out = None,
+) -> None:
     """Walk and print or write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", type=Path, default=SAMPLE)
-    parser.add_argument("--device", default="plc-4", help="whose fault it is")
-    parser.add_argument("--shots", type=Path, help="folder for pictures of the page")
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        done = walk(asked.run, asked.device, asked.shots, Path(home))
-    text = render_walk(done, asked.run.name)
-    publish(text + "\n", asked.out)
+        done = walk(run, device, shots, Path(home))
+    publish(render_walk(done, run.name) + "\n", out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -7,7 +7,6 @@ The normal windows of the first part of a capture set the bounds, as `faultwise 
 bound. One that the adapter learned from is refused.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.calibration import fit_role_bounds
 from assistant.llm.local import LocalLLM
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish
+from eval.research.command import Out, publish, start
 from traffic.datasets import load_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -128,21 +127,20 @@ def _cells(one: Rest) -> tuple[str, ...]:
     return (one.name, f"{one.quiet:,}", f"{one.normal:,}", f"{one.odd:,}", *said)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    captures: list[Path],
+    share: float = 0.5,
+    false_share: float = 0.005,
+    adapter: Path = POCKET,
+    out: Out = None,
+) -> None:
     """Judge captures and print or write the table."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.quiet_time")
-    parser.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE")
-    parser.add_argument("--share", type=float, default=0.5)
-    parser.add_argument("--false-share", type=float, default=0.005)
-    parser.add_argument("--adapter", type=Path, default=POCKET)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    llm, card = load_adapter(given.adapter)
-    rows = [judge_rest(one, llm, card, given.share, given.false_share) for one in given.captures]
-    options = f"--share {given.share:g} --false-share {given.false_share:g}"
+    llm, card = load_adapter(adapter)
+    rows = [judge_rest(one, llm, card, share, false_share) for one in captures]
+    options = f"--share {share:g} --false-share {false_share:g}"
     report = render_rest(rows, f"python -m eval.research.quiet_time CAPTURE... {options}")
-    publish(report, given.out)
+    publish(report, out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -8,17 +8,18 @@ seed of the one reaches a seed of the other; else they are level. Seeds draw oth
 others and start other weights, so their range says how much of a difference is luck.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from eval.models.registry import LLM_PREFIX
 from eval.models.transfer import ALIGNED, BOTH, SHARE, SOURCE, TUNED
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish
+from eval.research.command import Out, publish, start
 from eval.research.paper import make_paper_tables, read_paper
 from eval.results import Row, Run, read_run
 from traffic.errors import UserError
@@ -328,18 +329,14 @@ def _describe(run: Run) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(files: Annotated[list[Path], typer.Argument(metavar="RUN...")], out: Out = None) -> None:
     """Print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.transfer")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    runs = [read_run(path) for path in given.runs]
+    runs = [read_run(path) for path in files]
     plants = all(run.protocol.get("name") == PLANTS for run in runs)
     render = render_plants if plants else render_page
     command = f"python -m eval.research.transfer RUN{'' if plants else '...'}"
-    publish(render(runs, command), given.out)
+    publish(render(runs, command), out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

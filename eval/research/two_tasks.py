@@ -6,8 +6,6 @@ RUN is of `faultwise eval detection` with models that `python -m finetune.pocket
 down; their cards say what they have read. The verdict itself is `faultwise eval hypotheses H7`.
 """
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from assistant.llm.adapters import AdapterCard, read_card
@@ -15,7 +13,7 @@ from eval.detection.aggregate import NAMING
 from eval.detection.bootstrap import paired_difference
 from eval.models.registry import LLM_PREFIX, pair_tasks
 from eval.report.tables import ReportTable, format_difference, format_estimate, render_table
-from eval.research.command import publish
+from eval.research.command import Out, publish, start
 from eval.results import Pooled, Run, read_run
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -83,15 +81,10 @@ def _count_odd(one: Pooled) -> int:
     return sum(sum(counts) for label, counts in rows if label != NORMAL)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(run: Path, out: Out = None) -> None:
     """Print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m eval.research.two_tasks")
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    page = render_page(read_run(given.run), f"python -m eval.research.two_tasks {given.run.name}")
-    publish(page, given.out)
+    publish(render_page(read_run(run), f"python -m eval.research.two_tasks {run.name}"), out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)
