@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.testbed.cases.case import CaseTruth, Draw, Scene, accelerate
-from eval.testbed.cases.catalogue import KINDS, adapt_truth
+from eval.testbed.cases.catalogue import KINDS, adapt_truth, draw_scene
 from eval.testbed.cases.stage import SERVERS, name_local, record_scene
 from eval.testbed.host import check_host
 from eval.testbed.sensor import (
@@ -39,7 +39,7 @@ from traffic.plant import is_local
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_draws_other_plants_with_a_truth_that_fits_them(kind: str) -> None:
-    scenes = [KINDS[kind](Draw(kind, seed)) for seed in range(1, 6)]
+    scenes = [draw_scene(kind, seed) for seed in range(1, 6)]
     assert len({scene.site.network for scene in scenes}) > 1
     for scene in scenes:
         check_scene(scene, kind)
@@ -79,7 +79,7 @@ def check_scene(scene: Scene, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_draws_the_same_case(kind: str) -> None:
-    one, two = (KINDS[kind](Draw(kind, 3)) for _ in range(2))
+    one, two = (draw_scene(kind, 3) for _ in range(2))
     assert (one.site, one.truth, one.length_s) == (two.site, two.truth, two.length_s)
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from random import Random
 from shutil import which
 
-from eval.testbed.cases.case import Draw
-from eval.testbed.cases.catalogue import KINDS, write_variants
+from eval.testbed.cases.catalogue import KINDS, draw_scene, write_variants
 from eval.testbed.cases.stage import record_scene
 from eval.testbed.host import check_host
 from eval.testbed.sensor import DEGRADATIONS
@@ -77,14 +76,14 @@ def main() -> int:
 
 
 def _real_s(kind: str, seed: int) -> float:
-    scene = KINDS[kind](Draw(kind, seed))
+    scene = draw_scene(kind, seed)
     return scene.length_s / scene.speed
 
 
 def _make(out: Path, kind: str, seed: int, most_s: float | None) -> bool:
     name, begun = f"{kind}-{seed}", time.monotonic()
     start_s = Random(name).uniform(0, 150 * 86400)  # noqa: S311 - a date, not a secret
-    scene = KINDS[kind](Draw(kind, seed))
+    scene = draw_scene(kind, seed)
     scene = replace(scene, length_s=min(scene.length_s, most_s or scene.length_s))
     good = record_scene(scene, name, out, round(start_s, 3))
     how = "made" if good else f"failed, {out}/logs/{name} says why"

@@ -8,6 +8,16 @@ from eval.testbed.site import Machine
 DOMAIN = "works.example"
 
 
+def sent(one: Machine, two: Machine) -> str:
+    """Wireshark's filter for what one machine sends to another."""
+    return f"ip.src == {one.address} && ip.dst == {two.address}"
+
+
+def pause(seconds: float, jitter: float = 0.05) -> dict[str, float]:
+    """How a client waits before it connects again: always so long."""
+    return {"first_s": seconds, "factor": 1.0, "most_s": seconds, "jitter": jitter}
+
+
 def add_controller(draw: Draw, **settings: Any) -> Machine:
     """A controller that serves Modbus, silent towards units that it does not have."""
     own = {"unit": draw.choice([1, 1, 2, 5, 17]), "port": 502, "registers": 120, "scan_s": 0.004}
@@ -16,9 +26,8 @@ def add_controller(draw: Draw, **settings: Any) -> Machine:
 
 def add_panel(draw: Draw, *polled: dict[str, Any], poll_s: float = 0.0, **settings: Any) -> Machine:
     """A panel that polls and never waits long to connect again."""
-    pauses = {"first_s": 2.0, "factor": 1.0, "most_s": 2.0, "jitter": 0.05}
     own = {"poll_s": poll_s or draw.choice([0.5, 1.0, 1.0, 2.0]), "retries": 0, "timeout_s": 1.0}
-    return draw.add("hmi", "hmi", polled=[*polled], **{**own, "retry": pauses, **settings})
+    return draw.add("hmi", "hmi", polled=[*polled], **{**own, "retry": pause(2.0), **settings})
 
 
 def polls(server: Machine, first: int = 0, count: int = 10, **entry: Any) -> dict[str, Any]:
@@ -38,13 +47,12 @@ def add_broker(draw: Draw, **settings: Any) -> Machine:
 
 def add_sensor(draw: Draw, broker: Machine, **settings: Any) -> Machine:
     """A sensor that publishes a reading now and then."""
-    pauses = {"first_s": 2.0, "factor": 1.0, "most_s": 2.0, "jitter": 0.05}
     number = 1 + sum(one.role == "sensor" for one in draw.machines)
     own = {
         "broker": broker.address, "port": broker.settings["port"], "user": "line",
         "password": "k3WqmPz8", "topic": f"line/{number}/temperature", "quantity": "temperature",
         "period_s": draw.choice([1.0, 2.0, 5.0]), "payload_bytes": draw.randint(60, 200),
-        "qos": draw.choice([0, 1]), "keepalive_s": draw.choice([15, 30, 60]), "retry": pauses,
+        "qos": draw.choice([0, 1]), "keepalive_s": draw.choice([15, 30, 60]), "retry": pause(2.0),
     }  # fmt: skip
     return draw.add("sensor", "sensor", **{**own, **settings})
 

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from eval.testbed.cases import healthy, industrial, links, messaging, modbus, security
-from eval.testbed.cases.case import Kind
+from eval.testbed.cases.background import add_healthy
+from eval.testbed.cases.case import Draw, Kind, Scene
 from eval.testbed.sensor import DEGRADATIONS, degrade
 from traffic.files import write_text
 
@@ -20,6 +21,16 @@ KINDS: dict[str, Kind] = {
     **industrial.KINDS,
     **healthy.KINDS,
 }
+# Those that say themselves what is healthy beside; in others a pair or two talk before anything else.
+_ALONE = (*healthy.ALONE, *messaging.ALONE)
+
+
+def draw_scene(kind: str, seed: int) -> Scene:
+    """The scene of a kind: the same for the same seed."""
+    draw = Draw(kind, seed)
+    if kind not in _ALONE:
+        add_healthy(draw)
+    return KINDS[kind](draw)
 
 
 def write_variants(folder: Path, names: Sequence[str], kinds: Sequence[str], seed: int) -> int:

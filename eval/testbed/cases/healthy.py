@@ -48,7 +48,6 @@ def pollers(draw: Draw) -> Scene:
 
 def slow_poller(draw: Draw) -> Scene:
     """One question every half minute or more, on one session."""
-    add_healthy(draw)
     plc = add_controller(draw)
     add_panel(draw, polls(plc, 0, 10), poll_s=draw.choice([20.0, 30.0, 60.0]))
     return _healthy(
@@ -58,7 +57,6 @@ def slow_poller(draw: Draw) -> Scene:
 
 def keepalives(draw: Draw) -> Scene:
     """An idle session that the client's kernel probes: keep-alives are no retransmissions."""
-    add_healthy(draw)
     plc, client, probe_s = add_controller(draw), draw.add("client"), draw.choice([5, 10, 20, 30])
     idle = tool_command("tcp", "idle", plc.address, 502, probe_s)
     return _healthy(draw, "keep-alive probes of an idle session are no loss (RFC 9293 3.8.4)",
@@ -67,7 +65,6 @@ def keepalives(draw: Draw) -> Scene:
 
 def reconnects(draw: Draw) -> Scene:
     """A panel that ends its session in peace now and then, once an hour at the longest."""
-    add_healthy(draw)
     plc, session_s = add_controller(draw), draw.choice([600.0, 1200.0, 3600.0])
     add_panel(draw, polls(plc, 0, 10), poll_s=5.0, session_s=session_s)
     length_s = max(900.0, session_s * 1.3)
@@ -77,7 +74,6 @@ def reconnects(draw: Draw) -> Scene:
 
 def backup(draw: Draw) -> Scene:
     """A historian sends its backup to a store of the plant that it sends to all the time."""
-    add_healthy(draw)
     sender, store = draw.add("historian"), draw.add("store")
     kbit, size = draw.randint(1000, 3000), draw.randint(2, 6) * 10**6
     listen = tool_command("tcp", "listen", 873)
@@ -109,7 +105,6 @@ def mqtt(draw: Draw) -> Scene:
 
 def names(draw: Draw) -> Scene:
     """Devices that look names up; a name in thirty does not exist, as wpad never does."""
-    add_healthy(draw)
     known = {
         f"{host}.{DOMAIN}": draw.free_address() for host in ("historian", "broker", "mes", "erp")
     }
@@ -128,7 +123,6 @@ def names(draw: Draw) -> Scene:
 
 def noisy(draw: Draw) -> Scene:
     """Broadcasts and multicasts of discovery, by all machines, and time from the plant's clock."""
-    add_healthy(draw)
     clock = draw.add("ntp", "ntp")
     for machine in [one for one in draw.machines if one.program in ("plc", "hmi")]:
         draw.change(machine, ntp=clock.address, ntp_s=float(draw.choice([16, 32, 64])))
@@ -145,7 +139,6 @@ def noisy(draw: Draw) -> Scene:
 
 def cloud(draw: Draw) -> Scene:
     """A gateway that reports to its maker's cloud over TLS, which answers."""
-    add_healthy(draw)
     service = draw.add("cloud", "cloud", outside=True)
     plc = add_controller(draw)
     remote = {"host": service.address, "period_s": draw.choice([10.0, 20.0, 30.0])}
@@ -197,3 +190,4 @@ KINDS: dict[str, Kind] = {
         setpoints,
     )
 }
+ALONE = tuple(f"healthy_{kind.__name__}" for kind in (pollers, mqtt, gateway, setpoints))

@@ -4,18 +4,9 @@ import re
 from functools import partial
 from typing import Any
 
-from eval.testbed.cases.background import add_healthy
+from eval.testbed.cases.background import pause, sent
 from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene
 from eval.testbed.site import Machine
-
-
-def _pair(one: Machine, two: Machine) -> str:
-    return f"ip.src == {one.address} && ip.dst == {two.address}"
-
-
-def _retry(seconds: float) -> dict[str, Any]:
-    return {"retry": {"first_s": seconds, "factor": 1.0, "most_s": seconds, "jitter": 0.05}}
-
 
 # ---- S7 ----
 
@@ -28,13 +19,12 @@ def _add_s7(draw: Draw, *more: dict[str, Any], **settings: Any) -> tuple[Machine
         {"db": 10, "start": draw.randrange(100), "size": 32},
         *more,
     ]
-    own = {"poll_s": draw.choice([0.5, 1.0, 2.0]), **_retry(3.0), **settings}
+    own = {"poll_s": draw.choice([0.5, 1.0, 2.0]), "retry": pause(3.0), **settings}
     return server, draw.add("hmi", "s7_client", server=server.address, blocks=blocks, **own)
 
 
 def _s7_refused(code: int, draw: Draw) -> Scene:
     """One read among others is refused by its item's return code."""
-    add_healthy(draw)
     meaning = {5: "invalid address", 10: "object does not exist"}[code]
     wrong = {"db": 77, "start": 0, "size": 8} if code == 10 else {"db": 1, "start": 400, "size": 8}
     server, client = _add_s7(draw, wrong)
@@ -43,25 +33,24 @@ def _s7_refused(code: int, draw: Draw) -> Scene:
         f"all {{refused}} reads of DB{wrong['db']} at {wrong['start']} get return code {code:#04x}, {meaning}",
         device=server.address, peers=(client.address,), protocol="s7comm",
         facts={"port": 102, "code": code, "db": wrong["db"], "start": wrong["start"]},
-        measures={"refused": f"{_pair(server, client)} && s7comm.data.returncode == {code:#04x}"},
+        measures={"refused": f"{sent(server, client)} && s7comm.data.returncode == {code:#04x}"},
         must=(f"0x0?{code:x}|{meaning}|does not exist|refus",), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 500), speed=2.0)  # fmt: skip
 
 
 def s7_stop(draw: Draw) -> Scene:
     """An engineer's machine stops the controller after some minutes."""
-    add_healthy(draw)
     server, _ = _add_s7(draw)
     at_s = draw.seconds(120, 240)
     blocks = [{"db": 1, "start": 0, "size": 4}]
     stopper = draw.add("workstation", "s7_client", server=server.address, blocks=blocks,
-                       poll_s=5.0, stop_at_s=at_s, **_retry(3.0))  # fmt: skip
+                       poll_s=5.0, stop_at_s=at_s, retry=pause(3.0))  # fmt: skip
     return Scene(draw.site(), CaseTruth(
         f"what happened to {server.address}?",
         f"{stopper.address} sends it PLC Stop after about {{stops_first_s}} s",
         device=server.address, peers=(stopper.address,), protocol="s7comm",
         facts={"port": 102, "function": 0x29, "command": "stop"},
-        measures={"stops": f"{_pair(stopper, server)} && s7comm.param.func == 0x29"},
+        measures={"stops": f"{sent(stopper, server)} && s7comm.param.func == 0x29"},
         must=("stop", re.escape(stopper.address)), must_not=NOT_HEALTHY,
     ), at_s + draw.seconds(90, 150), speed=2.0)  # fmt: skip
 
@@ -75,7 +64,7 @@ def _add_enip(
     draw: Draw, *tags: str, poll_s: float = 0.0, **server: Any
 ) -> tuple[Machine, Machine]:
     device = draw.add("plc", "enip_server", **{"tags": _TAGS, "port": 44818, **server})
-    own = {"poll_s": poll_s or draw.choice([1.0, 2.0]), **_retry(3.0)}
+    own = {"poll_s": poll_s or draw.choice([1.0, 2.0]), "retry": pause(3.0)}
     tags = ("SPEED[0-3]", *tags)
     return device, draw.add(
         "hmi", "enip_client", server=device.address, tags=[*tags], port=44818, **own
@@ -84,7 +73,6 @@ def _add_enip(
 
 def _cip_error(status: int, draw: Draw) -> Scene:
     """One read among others is answered with a CIP general status."""
-    add_healthy(draw)
     tag = {0xFF: f"SPEED[{draw.randint(25, 60)}]", 0x08: f"@1/1/{draw.randint(90, 120)}"}[status]
     server, client = _add_enip(draw, tag)
     return Scene(draw.site(), CaseTruth(
@@ -92,19 +80,18 @@ def _cip_error(status: int, draw: Draw) -> Scene:
         f"no: reads of {tag} get CIP general status {status:#04x}, {{refused}} times",
         device=server.address, peers=(client.address,), protocol="cip",
         facts={"port": 44818, "code": status, "tag": tag},
-        measures={"refused": f"{_pair(server, client)} && cip.genstat == {status:#04x}"},
+        measures={"refused": f"{sent(server, client)} && cip.genstat == {status:#04x}"},
         must=("status|error|refus|not supported",), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400))  # fmt: skip
 
 
 def enip_idle(draw: Draw) -> Scene:
     """A device closes a session without a request for N s; its client asks more seldom."""
-    add_healthy(draw)
     idle_s = draw.choice([20.0, 30.0, 45.0, 60.0])
     poll_s, reset = round(idle_s * draw.uniform(1.4, 2.0), 1), draw.random() < 0.5
     before = {"port": 44818, "behind": 1818, "idle_s": idle_s, "reset": reset}
     server, client = _add_enip(draw, poll_s=poll_s, port=1818, front=before)
-    opened = f"{_pair(client, server)} && tcp.flags == 2"
+    opened = f"{sent(client, server)} && tcp.flags == 2"
     return Scene(draw.site(), CaseTruth(
         f"why does {client.address} lose its connection to {server.address}?",
         f"{server.address} closes a session after {idle_s:.0f} s without a request, and "
@@ -121,7 +108,6 @@ def enip_idle(draw: Draw) -> Scene:
 
 def _opcua(code: str, number: int, draw: Draw) -> Scene:
     """A value is written that the client may not write, or one is read that is not there."""
-    add_healthy(draw)
     denied = code == "BadUserAccessDenied"
     server = draw.add("robot", "opcua_server", port=4840, axes=5, cycle_s=0.5)
     wrong: dict[str, Any] = (
@@ -130,9 +116,9 @@ def _opcua(code: str, number: int, draw: Draw) -> Scene:
         else {"also_read": [f"ns=2;s=Axis{draw.randint(20, 90)}"]}
     )
     client = draw.add("mes", "opcua_client", server=server.address, port=4840, axes=5, **wrong,
-                      publish_ms=1000.0, read_s=draw.seconds(2, 6), **_retry(3.0))  # fmt: skip
+                      publish_ms=1000.0, read_s=draw.seconds(2, 6), retry=pause(3.0))  # fmt: skip
     field = "opcua.Results" if denied else "opcua.StatusCode"
-    found = f"{_pair(server, client)} && {field} == {number:#010x}"
+    found = f"{sent(server, client)} && {field} == {number:#010x}"
     return Scene(draw.site(), CaseTruth(
         f"does every request to {server.address} succeed?",
         f"no: {{refused}} answers hold {code}",
@@ -147,7 +133,6 @@ def _opcua(code: str, number: int, draw: Draw) -> Scene:
 
 def _bacnet(error: str, draw: Draw) -> Scene:
     """Reads of what is not there, or a write that is refused."""
-    add_healthy(draw)
     server = draw.add("ahu", "bacnet_device", instance=draw.randint(1, 4000), values=3)
     good = [[f"analog-value,{number}", "present-value"] for number in (1, 2)]
     settings: dict[str, Any] = {"objects": good}
@@ -159,9 +144,7 @@ def _bacnet(error: str, draw: Draw) -> Scene:
         settings["restart_s"] = draw.seconds(8, 20)
     client = draw.add("bms", "bacnet_client", instance=4100, server=server.address,
                       poll_s=draw.choice([1.0, 2.0, 5.0]), **settings)  # fmt: skip
-    failed = (
-        f"{_pair(server, client)} && (bacapp.type == 5 || bacapp.type == 6 || bacapp.type == 7)"
-    )
+    failed = f"{sent(server, client)} && (bacapp.type == 5 || bacapp.type == 6 || bacapp.type == 7)"
     return Scene(draw.site(), CaseTruth(
         "does every request succeed?",
         f"no: {{failed}} requests to {server.address} are answered with Error, Reject or Abort ({error})",
@@ -176,7 +159,6 @@ def _bacnet(error: str, draw: Draw) -> Scene:
 
 def _iec104(what: str, draw: Draw) -> Scene:
     """Commands to an object that is not there, or interrogations of a station that is not."""
-    add_healthy(draw)
     station = draw.randint(1, 200)
     measurands = sorted(draw.sample(range(100, 200), 4))
     server = draw.add(
@@ -196,7 +178,7 @@ def _iec104(what: str, draw: Draw) -> Scene:
         # It asks the wrong station alone: a client waits for the one before it asks the next.
         settings |= {"stations": [station + 1], "poll_s": draw.seconds(8, 15)}
     client = draw.add("scada", "iec104_client", server=server.address, **settings)
-    refused = f"{_pair(server, client)} && iec60870_asdu.causetx == {cause}"
+    refused = f"{sent(server, client)} && iec60870_asdu.causetx == {cause}"
     return Scene(draw.site(), CaseTruth(
         f"does every request to {server.address} succeed?",
         f"no: {{refused}} answers say {what.replace('_', ' ')} (cause of transmission {cause})",
@@ -208,14 +190,13 @@ def _iec104(what: str, draw: Draw) -> Scene:
 
 def _dnp3(what: str, draw: Draw) -> Scene:
     """Commands that an outstation does not know, or a cold restart that it is told."""
-    add_healthy(draw)
     station = draw.randint(1, 200)
     server = draw.add("rtu", "dnp3_outstation", port=20000, station=station, points=4)
     settings: dict[str, Any] = {"station": station, "poll_s": draw.choice([2.0, 5.0])}
     at_s = draw.seconds(100, 150)
     settings |= {"command_s": draw.seconds(5, 15)} if what == "command" else {"restart_s": at_s}
-    client = draw.add("scada", "dnp3_master", server=server.address, **settings, **_retry(3.0))
-    asked = f"{_pair(client, server)} && dnp3.al.func == {5 if what == 'command' else 13}"
+    client = draw.add("scada", "dnp3_master", server=server.address, **settings, retry=pause(3.0))
+    asked = f"{sent(client, server)} && dnp3.al.func == {5 if what == 'command' else 13}"
     ask = {
         "command": f"does every request to {server.address} succeed?",
         "restart": f"what happened to {server.address}?",
@@ -237,7 +218,6 @@ def _dnp3(what: str, draw: Draw) -> Scene:
 
 def healthy_industrial(protocol: str, draw: Draw) -> Scene:
     """One pair that talks and is answered, for one protocol."""
-    add_healthy(draw)
     if protocol == "s7":
         _add_s7(draw, {"db": 10, "start": 0, "size": 4, "write_s": 10.0})
     elif protocol == "enip":
@@ -245,7 +225,7 @@ def healthy_industrial(protocol: str, draw: Draw) -> Scene:
     elif protocol == "opcua":
         server = draw.add("robot", "opcua_server", port=4840, axes=4, cycle_s=0.5)
         draw.add("mes", "opcua_client", server=server.address, port=4840, axes=4,
-                 publish_ms=1000.0, read_s=5.0, **_retry(3.0))  # fmt: skip
+                 publish_ms=1000.0, read_s=5.0, retry=pause(3.0))  # fmt: skip
     elif protocol == "bacnet":
         server = draw.add("ahu", "bacnet_device", instance=7, values=3)
         objects = [[f"analog-value,{number}", "present-value"] for number in (1, 2, 3)]
@@ -266,7 +246,7 @@ def healthy_industrial(protocol: str, draw: Draw) -> Scene:
     else:
         server = draw.add("rtu", "dnp3_outstation", port=20000, station=10, points=4)
         draw.add(
-            "scada", "dnp3_master", server=server.address, station=10, poll_s=3.0, **_retry(3.0)
+            "scada", "dnp3_master", server=server.address, station=10, poll_s=3.0, retry=pause(3.0)
         )
     truth = CaseTruth(
         "is everything ok?", "nothing is wrong", standing=("normal",),

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
+from eval.testbed.cases.background import add_controller, add_panel, polls
 from eval.testbed.cases.case import (
     NOT_HEALTHY,
     CaseTruth,
@@ -22,7 +22,6 @@ from eval.testbed.site import ROUTER
 
 def nobody_there(draw: Draw) -> Scene:
     """A client calls an address of its own network that nobody has: ARP is never answered."""
-    add_healthy(draw)
     address = draw.free_address()
     entry = {"name": address, "port": 502, "unit": 1, "address": 0, "count": 8, "function": 3}
     client = add_panel(draw, entry)
@@ -38,7 +37,6 @@ def nobody_there(draw: Draw) -> Scene:
 
 def never_answers(draw: Draw) -> Scene:
     """A client calls an address beyond the router that drops what comes: SYN without an answer."""
-    add_healthy(draw)
     address, port = draw.outside_address(), draw.choice([502, 4840, 44818])
     entry = {"name": address, "port": port, "unit": 1, "address": 0, "count": 8, "function": 3}
     client = add_panel(draw, entry, timeout_s=3.0)
@@ -55,7 +53,6 @@ def never_answers(draw: Draw) -> Scene:
 
 def goes_silent(draw: Draw) -> Scene:
     """A controller loses its power after some minutes."""
-    add_healthy(draw)
     server = add_controller(draw)
     client = add_panel(draw, polls(server, 0, 10), poll_s=1.0)
     at_s = draw.seconds(120, 200)
@@ -77,7 +74,6 @@ def goes_silent(draw: Draw) -> Scene:
 
 def loss(draw: Draw) -> Scene:
     """A cable loses a share of its packets, each way."""
-    add_healthy(draw)
     server, share = add_controller(draw), round(draw.uniform(0.05, 0.25), 3)
     clients = [add_panel(draw, polls(server, 0, 20), poll_s=0.5, timeout_s=3.0) for _ in range(2)]
     at_s = draw.choice([0.0, draw.seconds(60, 120)])
@@ -99,7 +95,6 @@ def loss(draw: Draw) -> Scene:
 
 def delay(draw: Draw) -> Scene:
     """Answers that took milliseconds take a good part of a second for some minutes."""
-    add_healthy(draw)
     from_s, slow_s, delay_s = (
         draw.seconds(120, 200),
         draw.seconds(90, 150),
@@ -129,7 +124,6 @@ def full_link(draw: Draw) -> Scene:
 
     Its clients speak what nothing here reads, so that only TCP tells.
     """
-    add_healthy(draw)
     port, kbit, queue_ms = (
         draw.choice([4711, 9600, 6000]),
         draw.choice([1000, 2000]),
@@ -173,7 +167,6 @@ def full_link(draw: Draw) -> Scene:
 
 def flapping(draw: Draw) -> Scene:
     """A loose cable: a controller goes off and on."""
-    add_healthy(draw)
     server = add_controller(draw)
     client = add_panel(draw, polls(server, 0, 10), poll_s=1.0)
     times, off_s = draw.randint(4, 8), draw.seconds(6, 14)

@@ -4,27 +4,21 @@ import re
 from functools import partial
 from typing import Any
 
-from eval.testbed.cases.background import DOMAIN, add_broker, add_healthy, add_sensor
+from eval.testbed.cases.background import DOMAIN, add_broker, add_healthy, add_sensor, pause, sent
 from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, run_tools
 from eval.testbed.events.actions import tool_command
-
-
-def _pause(seconds: float) -> dict[str, float]:
-    return {"first_s": seconds, "factor": 1.0, "most_s": seconds, "jitter": 0.05}
-
 
 # ---- MQTT ----
 
 
 def _bad_password(version: int, port: int, draw: Draw) -> Scene:
     """One client has a wrong password; others get on the broker."""
-    add_healthy(draw)
     broker = add_broker(draw, port=port)
     add_sensor(draw, broker)
     pause_s = draw.seconds(2, 8)
-    client = add_sensor(draw, broker, mqtt_version=version, retry=_pause(pause_s))
+    client = add_sensor(draw, broker, mqtt_version=version, retry=pause(pause_s))
     client = draw.change(client, password=client.settings["password"][:-1])
-    to_client = f"ip.src == {broker.address} && ip.dst == {client.address} && mqtt.msgtype == 2"
+    to_client = f"{sent(broker, client)} && mqtt.msgtype == 2"
     code = 5 if version == 4 else 0x87
     field = "mqtt.conack.val" if version == 4 else "mqtt.connack.reason_code"
     return Scene(draw.site(), CaseTruth(
@@ -40,12 +34,11 @@ def _bad_password(version: int, port: int, draw: Draw) -> Scene:
 
 def _refused_by_code(version: int, code: int, draw: Draw) -> Scene:
     """A broker that refuses with a code that mosquitto never gives: its answer is made by hand."""
-    add_healthy(draw)
     broker = draw.add("broker", port=1883)
     pause_s = draw.seconds(2, 8)
-    client = add_sensor(draw, broker, mqtt_version=version, retry=_pause(pause_s))
+    client = add_sensor(draw, broker, mqtt_version=version, retry=pause(pause_s))
     refuse = tool_command("mqtt", "refuse", 1883, code)
-    to_client = f"ip.src == {broker.address} && ip.dst == {client.address} && mqtt.msgtype == 2"
+    to_client = f"{sent(broker, client)} && mqtt.msgtype == 2"
     meaning = {4: "bad user name or password", 0x86: "bad user name or password", 2: "identifier rejected",
                0x88: "server unavailable", 3: "server unavailable"}[code]  # fmt: skip
     return Scene(draw.site(), CaseTruth(
@@ -61,12 +54,11 @@ def _refused_by_code(version: int, code: int, draw: Draw) -> Scene:
 
 def client_id_twice(draw: Draw) -> Scene:
     """Two machines use one client id and take each other's session over."""
-    add_healthy(draw)
     broker = add_broker(draw)
     add_sensor(draw, broker)
     shared = draw.choice(["gateway01", "node-red", "press-7", "esp32"])
     version, pause_s = draw.choice([4, 5]), draw.seconds(2, 6)
-    own = {"client_id": shared, "mqtt_version": version, "retry": _pause(pause_s), "period_s": 1.0}
+    own = {"client_id": shared, "mqtt_version": version, "retry": pause(pause_s), "period_s": 1.0}
     one, two = (add_sensor(draw, broker, **own) for _ in range(2))
     connects = f'mqtt.msgtype == 1 && mqtt.clientid == "{shared}"'
     return Scene(draw.site(), CaseTruth(
@@ -82,7 +74,6 @@ def client_id_twice(draw: Draw) -> Scene:
 
 def keepalive_exceeded(draw: Draw) -> Scene:
     """A client asks for a keep-alive and never pings; the broker closes after one and a half."""
-    add_healthy(draw)
     broker = add_broker(draw)
     add_sensor(draw, broker)
     client, keepalive_s = draw.add("meter"), draw.choice([6, 8, 10, 15])
@@ -101,7 +92,6 @@ def keepalive_exceeded(draw: Draw) -> Scene:
 
 def flood(draw: Draw) -> Scene:
     """Messages at a high rate, for less than a minute."""
-    add_healthy(draw)
     broker = add_broker(draw)
     add_sensor(draw, broker)
     client = draw.add("camera")
@@ -122,12 +112,11 @@ def flood(draw: Draw) -> Scene:
 
 def malformed(draw: Draw) -> Scene:
     """Packets that a broker has to refuse, one a connection."""
-    add_healthy(draw)
     broker = add_broker(draw)
     add_sensor(draw, broker)
     client, rate, at_s = draw.add("laptop"), draw.uniform(0.5, 4), draw.seconds(60, 120)
     tool = tool_command("mqtt", "malformed", broker.address, 1883, rate)
-    opened = f"ip.src == {client.address} && ip.dst == {broker.address} && tcp.flags == 2"
+    opened = f"{sent(client, broker)} && tcp.flags == 2"
     return Scene(draw.site(), CaseTruth(
         f"what does {client.address} do to the broker?",
         "it opens {opened} connections, each with a malformed packet, and is closed each time",
@@ -145,7 +134,6 @@ _HOSTS = ("historian", "broker", "erp", "updates", "mes", "telemetry")
 
 def _names(draw: Draw, **settings: Any) -> Scene:
     """Devices that look names up, and the resolver of the plant; the truth comes later."""
-    add_healthy(draw)
     names = {f"{host}.{DOMAIN}": draw.free_address() for host in _HOSTS}
     # dns-1 is the name by which programs know the plant's resolver.
     draw.add("dns", "dns", domain=DOMAIN, names=names, **settings)
@@ -166,6 +154,7 @@ def _asking(draw: Draw, scene: Scene, truth: CaseTruth, *more: object, asked: st
 def _failing(code: str, number: int, draw: Draw) -> Scene:
     """A share of answers fails."""
     share = draw.choice([0.3, 0.5, 0.75, 1.0])
+    add_healthy(draw)
     scene = _names(draw, failing={code: share})
     server = next(one for one in draw.machines if one.role == "dns")
     device = draw.add("sensor")
@@ -218,7 +207,6 @@ def no_answer(draw: Draw) -> Scene:
 
 def resolver_down(draw: Draw) -> Scene:
     """The resolver's machine lives, and its port 53 is unreachable."""
-    add_healthy(draw)
     server, device = draw.add("resolver"), draw.add("sensor")
     unreachable = f"icmp.type == 3 && icmp.code == 3 && ip.dst == {device.address}"
     truth = CaseTruth(
@@ -249,3 +237,4 @@ KINDS: dict[str, Kind] = {
     "dns_no_answer": no_answer,
     "dns_port_unreachable": resolver_down,
 }
+ALONE = ("dns_servfail", "dns_refused")

@@ -3,7 +3,7 @@
 import re
 from functools import partial
 
-from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
+from eval.testbed.cases.background import add_controller, add_panel, pause, polls, sent
 from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, run_tools
 from eval.testbed.events.actions import tool_command
 from eval.testbed.site import Machine
@@ -26,7 +26,7 @@ def _decode(port: int) -> tuple[str, ...]:
 
 
 def _exceptions(client: Machine, server: Machine, code: int) -> str:
-    return f"ip.src == {server.address} && ip.dst == {client.address} && modbus.exception_code == {code}"
+    return f"{sent(server, client)} && modbus.exception_code == {code}"
 
 
 def _scene(
@@ -42,13 +42,11 @@ def _scene(
 
 def refused_port(draw: Draw) -> Scene:
     """Nothing listens at the port; its client tries again and again."""
-    add_healthy(draw)
     port = draw.choice([502, 502, 503, 5020])
     server = draw.add("plc", port=port, unit=1)
     pause_s = draw.seconds(3, 9)
-    retry = {"first_s": pause_s, "factor": 1.0, "most_s": pause_s, "jitter": 0.02}
-    client = add_panel(draw, polls(server), retry=retry)
-    resets = f"ip.src == {server.address} && ip.dst == {client.address} && tcp.flags.reset == 1"
+    client = add_panel(draw, polls(server), retry=pause(pause_s, 0.02))
+    resets = f"{sent(server, client)} && tcp.flags.reset == 1"
     return _scene(draw, CaseTruth(
         f"why does {server.address} not answer?",
         f"its port {port} refuses: {{refused}} attempts of {client.address} were reset",
@@ -61,7 +59,6 @@ def refused_port(draw: Draw) -> Scene:
 
 def _storm(code: int, port: int, draw: Draw) -> Scene:
     """From some time on every read is refused with one code."""
-    add_healthy(draw)
     since_s, length_s = draw.seconds(60, 200), draw.seconds(360, 700)
     server = add_controller(draw, port=port, refuse=[{"code": code, "from_s": since_s}])
     client = add_panel(draw, polls(server, draw.randrange(0, 60), draw.randint(2, 20)))
@@ -82,7 +79,6 @@ def _storm(code: int, port: int, draw: Draw) -> Scene:
 
 def one_address_refused(draw: Draw) -> Scene:
     """One entry of a panel lies beyond the registers of its controller; the others are answered."""
-    add_healthy(draw)
     registers = draw.randint(40, 80)
     server = add_controller(draw, registers=registers)
     wrong = draw.randint(registers + 20, 400)
@@ -102,7 +98,6 @@ def one_address_refused(draw: Draw) -> Scene:
 
 def partly_refused(draw: Draw) -> Scene:
     """A share of all requests is refused with a device failure."""
-    add_healthy(draw)
     share = round(draw.uniform(0.2, 0.6), 2)
     server = add_controller(draw, exceptions=share)
     client = add_panel(draw, polls(server, 0, draw.randint(4, 20)))
@@ -118,7 +113,6 @@ def partly_refused(draw: Draw) -> Scene:
 
 def busy(draw: Draw) -> Scene:
     """Exception 6 for a while, as during the download of a program: nothing is misconfigured."""
-    add_healthy(draw)
     from_s, busy_s = draw.seconds(90, 200), draw.seconds(60, 180)
     refuse = [{"code": 6, "from_s": from_s, "to_s": from_s + busy_s}]
     server = add_controller(draw, refuse=refuse)
@@ -136,7 +130,6 @@ def busy(draw: Draw) -> Scene:
 
 def _gateway_unit(code: int, draw: Draw) -> Scene:
     """One unit behind a gateway is dead from some time on; the others answer."""
-    add_healthy(draw)
     units = sorted(draw.sample(range(1, 32), draw.randint(2, 4)))
     dead, since_s = draw.choice(units), draw.seconds(60, 200)
     refuse = [{"code": code, "units": [dead], "from_s": since_s}]
@@ -159,14 +152,13 @@ def _gateway_unit(code: int, draw: Draw) -> Scene:
 
 def periodic_timeouts(draw: Draw) -> Scene:
     """Now and then a request is not answered; its client closes and connects again."""
-    add_healthy(draw)
     every_s, port = draw.seconds(15, 45), draw.choice([502, 502, 5502])
     before = {"port": port, "behind": 1502, "mute_every_s": every_s}
     server = add_controller(draw, port=1502, front=before)
     client = add_panel(
         draw, polls(server, 0, draw.randint(4, 20)), timeout_s=draw.choice([1.0, 2.0])
     )
-    opened = f"ip.src == {client.address} && ip.dst == {server.address} && tcp.flags.syn == 1"
+    opened = f"{sent(client, server)} && tcp.flags.syn == 1"
     return _scene(draw, CaseTruth(
         f"why does the connection to {server.address} keep breaking?",
         f"about every {every_s:.0f} s a request is not answered within "
@@ -181,7 +173,6 @@ def periodic_timeouts(draw: Draw) -> Scene:
 
 def one_behind(draw: Draw) -> Scene:
     """From some time on each answer is the one to the request before."""
-    add_healthy(draw)
     hold_s = draw.seconds(60, 150)
     server = add_controller(
         draw, port=1502, front={"port": 502, "behind": 1502, "hold_from_s": hold_s}
@@ -204,15 +195,13 @@ def one_behind(draw: Draw) -> Scene:
 
 def session_limit(draw: Draw) -> Scene:
     """A server with room for n sessions closes the next one right after its handshake."""
-    add_healthy(draw)
     most, reset = draw.randint(1, 3), draw.random() < 0.5
     before = {"port": 502, "behind": 1502, "sessions": most, "reset": reset}
     server = add_controller(draw, port=1502, front=before)
     clients = [add_panel(draw, polls(server, 0, 8)) for _ in range(most)]
     pause_s = draw.seconds(4, 12)
-    retry = {"first_s": pause_s, "factor": 1.0, "most_s": pause_s, "jitter": 0.02}
-    extra = add_panel(draw, polls(server, 0, 8), retry=retry)
-    opened = f"ip.src == {extra.address} && ip.dst == {server.address} && tcp.flags == 2"
+    extra = add_panel(draw, polls(server, 0, 8), retry=pause(pause_s, 0.02))
+    opened = f"{sent(extra, server)} && tcp.flags == 2"
     return _scene(draw, CaseTruth(
         f"why does {extra.address} not get a connection to {server.address}?",
         f"{server.address} has room for {most} session(s) and closes each further one right after its "
@@ -227,14 +216,13 @@ def session_limit(draw: Draw) -> Scene:
 
 def idle_close_by_server(draw: Draw) -> Scene:
     """A server closes a session without a request for N s; the client asks more seldom."""
-    add_healthy(draw)
     idle_s = draw.choice([15.0, 20.0, 30.0, 45.0])
     reset = draw.random() < 0.5
     before = {"port": 502, "behind": 1502, "idle_s": idle_s, "reset": reset}
     server = add_controller(draw, port=1502, front=before)
     poll_s = round(idle_s * draw.uniform(1.3, 1.8), 1)
     client = add_panel(draw, polls(server, 0, 8), poll_s=poll_s)
-    opened = f"ip.src == {client.address} && ip.dst == {server.address} && tcp.flags == 2"
+    opened = f"{sent(client, server)} && tcp.flags == 2"
     return _scene(draw, CaseTruth(
         f"why does {client.address} lose its connection to {server.address}?",
         f"{server.address} closes a session after {idle_s:.0f} s without a request, and "
@@ -249,17 +237,20 @@ def idle_close_by_server(draw: Draw) -> Scene:
 
 def idle_close_by_client(draw: Draw) -> Scene:
     """A client reads once a session, keeps it open for N s, and closes it itself."""
-    add_healthy(draw)
     server, idle_s, pause_s = (
         add_controller(draw),
         draw.choice([10.0, 20.0, 30.0]),
         draw.seconds(2, 20),
     )
-    retry = {"first_s": pause_s, "factor": 1.0, "most_s": pause_s, "jitter": 0.02}
     client = add_panel(
-        draw, polls(server, 0, 8), poll_s=1.0, idle_close_s=idle_s, retry=retry, timeout_s=5.0
+        draw,
+        polls(server, 0, 8),
+        poll_s=1.0,
+        idle_close_s=idle_s,
+        retry=pause(pause_s, 0.02),
+        timeout_s=5.0,
     )
-    closed = f"ip.src == {client.address} && ip.dst == {server.address} && tcp.flags.fin == 1"
+    closed = f"{sent(client, server)} && tcp.flags.fin == 1"
     return _scene(draw, CaseTruth(
         f"why does the connection of {client.address} to {server.address} end again and again?",
         f"{client.address} closes each session itself after {idle_s:.0f} s without a request, {{closed}} times",
@@ -272,7 +263,6 @@ def idle_close_by_client(draw: Draw) -> Scene:
 
 def function_scan(draw: Draw) -> Scene:
     """A stranger tries function codes, one after the other."""
-    add_healthy(draw)
     server = add_controller(draw)
     add_panel(draw, polls(server, 0, 10))
     scanner = draw.add("laptop", "")
@@ -280,7 +270,7 @@ def function_scan(draw: Draw) -> Scene:
     tool = tool_command(
         "modbus", "functions", server.address, 502, rate, "--unit", server.settings["unit"]
     )
-    requests = f"ip.src == {scanner.address} && ip.dst == {server.address} && modbus"
+    requests = f"{sent(scanner, server)} && modbus"
     return _scene(draw, CaseTruth(
         f"what does {scanner.address} do?",
         f"it tries function codes 1 to 127 of {server.address}: {{requests}} requests",
@@ -294,7 +284,6 @@ def function_scan(draw: Draw) -> Scene:
 
 def register_sweep(draw: Draw) -> Scene:
     """A stranger reads every register of unit after unit."""
-    add_healthy(draw)
     server = add_controller(draw)
     add_panel(draw, polls(server, 0, 10))
     scanner = draw.add("laptop", "")
@@ -302,7 +291,7 @@ def register_sweep(draw: Draw) -> Scene:
     tool = tool_command(
         "modbus", "sweep", server.address, 502, rate, "--unit", server.settings["unit"]
     )
-    requests = f"ip.src == {scanner.address} && ip.dst == {server.address} && modbus"
+    requests = f"{sent(scanner, server)} && modbus"
     return _scene(draw, CaseTruth(
         f"what does {scanner.address} do?",
         f"it sweeps the registers of {server.address}: {{requests}} requests",
@@ -315,7 +304,6 @@ def register_sweep(draw: Draw) -> Scene:
 
 def _writer(new: bool, draw: Draw) -> Scene:
     """A machine writes registers: from first to last, or only after twelve quiet minutes."""
-    add_healthy(draw)
     server = add_controller(draw)
     add_panel(draw, polls(server, 0, 10))
     writer, rate = draw.add("workstation", ""), draw.choice([0.5, 1.0, 2.0])
@@ -324,10 +312,7 @@ def _writer(new: bool, draw: Draw) -> Scene:
     tool = tool_command(
         "modbus", "write", server.address, 502, rate * speed, "--unit", server.settings["unit"]
     )
-    writes = (
-        f"ip.src == {writer.address} && ip.dst == {server.address} && "
-        "(modbus.func_code == 6 || modbus.func_code == 16)"
-    )
+    writes = f"{sent(writer, server)} && (modbus.func_code == 6 || modbus.func_code == 16)"
     right = f"{writer.address} writes {{writes}} times, about every {1 / rate:.1f} s"
     more = (
         ": new after twelve minutes without any write"

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from functools import partial
 
-from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
+from eval.testbed.cases.background import add_controller, add_panel, polls, sent
 from eval.testbed.cases.case import (
     NOT_HEALTHY,
     CaseTruth,
@@ -37,7 +37,6 @@ def _silent(machine: Machine, *accepted: int) -> Step:
 
 def _vertical(count: int, way: str, draw: Draw) -> Scene:
     """Many ports of one host within seconds: refused, dropped, or UDP with ICMP unreachable."""
-    add_healthy(draw)
     target = add_controller(draw)
     add_panel(draw, polls(target, 0, 10))
     outside = draw.random() < 0.3
@@ -55,8 +54,8 @@ def _vertical(count: int, way: str, draw: Draw) -> Scene:
     steps = [Step(at_s, 9e9, run_tools(scanner, nmap))]
     if way == "tcp_silent":
         steps.insert(0, _silent(target, 502))
-    pair = f"ip.src == {scanner.address} && ip.dst == {target.address}"
-    back = f"ip.src == {target.address} && ip.dst == {scanner.address}"
+    pair = f"{sent(scanner, target)}"
+    back = f"{sent(target, scanner)}"
     measures = {
         "tcp_refused": {"tried": f"{pair} && {_SYN}", "refused": f"{back} && tcp.flags.reset == 1"},
         "tcp_silent": {"tried": f"{pair} && {_SYN}"},
@@ -74,7 +73,6 @@ def _vertical(count: int, way: str, draw: Draw) -> Scene:
 
 def _horizontal(way: str, draw: Draw) -> Scene:
     """Every address of a /24, which lies behind the router or is the plant's own."""
-    add_healthy(draw)
     target = add_controller(draw)
     add_panel(draw, polls(target, 0, 10))
     scanner = draw.add("laptop")
@@ -118,7 +116,6 @@ def _horizontal(way: str, draw: Draw) -> Scene:
 
 def _beacon(answer: str, draw: Draw) -> Scene:
     """Calls with a period to one outside address: never answered, refused, or answered."""
-    add_healthy(draw)
     device = draw.add(draw.choice(["camera", "sensor", "gateway"]))
     period_s, jitter = draw.seconds(10, 40), draw.choice([0.0, 0.05, 0.2])
     port = draw.choice([443, 4444, 8080, 666, 23])
@@ -147,7 +144,6 @@ def _beacon(answer: str, draw: Draw) -> Scene:
 
 def upload(draw: Draw) -> Scene:
     """Many megabytes to an outside peer that nobody has called before."""
-    add_healthy(draw)
     device, taker = (
         draw.add(draw.choice(["historian", "workstation"])),
         draw.add("store", outside=True),
@@ -160,27 +156,26 @@ def upload(draw: Draw) -> Scene:
     kbit = draw.randint(1500, 5000)
     listen = tool_command("tcp", "listen", port)
     send = tool_command("tcp", "bulk", taker.address, port, kbit, "--bytes", size)
-    sent = f"ip.src == {device.address} && ip.dst == {taker.address} && tcp.len > 0"
+    frames = f"{sent(device, taker)} && tcp.len > 0"
     return Scene(draw.site(), CaseTruth(
         f"does {device.address} send data out?",
         f"it sends {size / 1e6:.1f} MB to {taker.address}, which nobody has called before",
         device=device.address, peers=(taker.address,), protocol="tcp",
         facts={"port": port, "bytes": size, "direction": "out", "label": "exfiltration"},
-        measures={"frames": sent}, must=(re.escape(taker.address),), must_not=NOT_HEALTHY,
+        measures={"frames": frames}, must=(re.escape(taker.address),), must_not=NOT_HEALTHY,
     ), at_s + size * 8 / kbit / 1000 + draw.seconds(60, 120), (
         Step(-1, 9e9, run_tools(taker, listen)), Step(at_s, 9e9, run_tools(device, send))))  # fmt: skip
 
 
 def download(draw: Draw) -> Scene:
     """A device fetches many megabytes over HTTP: it asked for them, so nobody floods it."""
-    add_healthy(draw)
     device, store = (
         draw.add(draw.choice(["hmi", "camera"])),
         draw.add("cloud", "cloud", outside=True),
     )
     at_s, size = draw.seconds(100, 200), draw.randint(3, 9) * 10**6
     fetch = tool_command("tcp", "fetch", store.address, 80, size)
-    got = f"ip.src == {store.address} && ip.dst == {device.address} && tcp.len > 0"
+    got = f"{sent(store, device)} && tcp.len > 0"
     return Scene(draw.site(), CaseTruth(
         f"is {device.address} under attack?",
         f"no: it downloads {size / 1e6:.1f} MB from {store.address}, which it asked for",
