@@ -12,7 +12,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,17 @@ from typing import Any
 import yaml
 
 from eval.testbed.cases.background import add_broker, add_panel, polls
-from eval.testbed.cases.case import Act, CaseTruth, Draw, Scene, Step
+from eval.testbed.cases.case import Act, CaseTruth, Draw, Scene, Step, run_tools
 from eval.testbed.cases.stage import isolated, play
-from eval.testbed.events.actions import settings_changed, tool_command, tool_running
+from eval.testbed.events.actions import (
+    packets_lost,
+    program_paused,
+    program_stopped,
+    settings_changed,
+    tool_command,
+    tool_running,
+    unplugged,
+)
 from eval.testbed.host import check_host
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine
@@ -98,20 +107,23 @@ def build(seed: int) -> tuple[Scene, dict[str, Any]]:
     hosts = {one.name: one.address for one in draw.machines}
     plan: dict[str, Any] = {"source": agent.address, "hosts": hosts, "resolver": resolver.address}
     plan |= {"password": _PASSWORD, "steps": steps}
+
+    def actuate(machine: Machine) -> Act:
+        words = ("actuator", machine.name, broker.address, _USER, _PASSWORD)
+        return run_tools(machine, tool_command("agent", *words))
+
     acts = [
-        *(Step(-1, 9e9, _tool(one, tool_command("agent", "actuator", one.name, broker.address, _USER, _PASSWORD)))
-          for one in (valve,)),
-        Step(-1, 165, _tool(spare, tool_command("agent", "actuator", spare.name, broker.address, _USER, _PASSWORD))),
+        Step(-1, 9e9, actuate(valve)), Step(-1, 165, actuate(spare)),
         Step(0, 9e9, _drive(agent)),
         Step(70, 9e9, lambda lab: settings_changed(lab, gateway.name, dead=[3])),
-        Step(165, 205, _stopped(plcs[1].name)), Step(165, 9e9, _stopped(other.name)),
-        Step(165, 205, _paused(plcs[2].name)), Step(165, 225, _unplugged(press[1].name)),
-        Step(240, 275, _losing(plcs[1].name, 0.65)), Step(240, 275, _losing(broker.name, 0.65)),
-        Step(300, 325, _unplugged(plcs[0].name, plcs[1].name, plcs[2].name, gateway.name)),
-        Step(345, 370, _unplugged(agent.name)),
+        Step(165, 205, _do(program_stopped, plcs[1].name)), Step(165, 9e9, _do(program_stopped, other.name)),
+        Step(165, 205, _do(program_paused, plcs[2].name)), Step(165, 225, _do(unplugged, press[1].name)),
+        Step(240, 275, _do(packets_lost, plcs[1].name, 0.65)), Step(240, 275, _do(packets_lost, broker.name, 0.65)),
+        Step(300, 325, _do(unplugged, plcs[0].name, plcs[1].name, plcs[2].name, gateway.name)),
+        Step(345, 370, _do(unplugged, agent.name)),
         Step(385, 405, _dropping(plcs[1].name, 502)),
         Step(410, 430, lambda lab: settings_changed(lab, resolver.name, mute=True)),
-        Step(435, 465, _losing(agent.name, 0.65)),
+        Step(435, 465, _do(packets_lost, agent.name, 0.65)),
     ]  # fmt: skip
     return Scene(draw.site(), CaseTruth("", ""), _LENGTH_S, tuple(acts)), plan
 
@@ -185,56 +197,14 @@ def _plan(
 # ---- What goes wrong ----
 
 
-def _tool(machine: Machine, command: list[str]) -> Act:
-    return lambda lab: tool_running(lab, machine.name, command)
+def _do(change: Callable[..., AbstractContextManager[None]], *arguments: Any) -> Act:
+    return lambda lab: change(lab, *arguments)
 
 
 def _drive(agent: Machine) -> Act:
-    def act(lab: Lab) -> contextlib.AbstractContextManager[None]:
+    def act(lab: Lab) -> AbstractContextManager[None]:
         plan, out = lab.folder / "plan.json", lab.folder / "commands.jsonl"
         return tool_running(lab, agent.name, tool_command("agent", "drive", plan, out))
-
-    return act
-
-
-def _stopped(name: str) -> Act:
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        lab.stop(name)
-        yield
-        lab.start(name)
-
-    return act
-
-
-def _paused(name: str) -> Act:
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        lab.pause(name)
-        yield
-        lab.pause(name, on=False)
-
-    return act
-
-
-def _unplugged(*names: str) -> Act:
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        for name in names:
-            lab.link(name, up=False)
-        yield
-        for name in names:
-            lab.link(name, up=True)
-
-    return act
-
-
-def _losing(name: str, share: float) -> Act:
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        lab.lose(name, share)
-        yield
-        lab.lose(name, 0.0)
 
     return act
 

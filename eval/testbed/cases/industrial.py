@@ -19,7 +19,7 @@ def _add_s7(draw: Draw, *more: dict[str, Any], **settings: Any) -> tuple[Machine
         {"db": 10, "start": draw.randrange(100), "size": 32},
         *more,
     ]
-    own = {"poll_s": draw.choice([0.5, 1.0, 2.0]), "retry": pause(3.0), **settings}
+    own: dict[str, Any] = {"poll_s": draw.choice([0.5, 1.0, 2.0]), "retry": pause(3.0), **settings}
     return server, draw.add("hmi", "s7_client", server=server.address, blocks=blocks, **own)
 
 
@@ -64,7 +64,7 @@ def _add_enip(
     draw: Draw, *tags: str, poll_s: float = 0.0, **server: Any
 ) -> tuple[Machine, Machine]:
     device = draw.add("plc", "enip_server", **{"tags": _TAGS, "port": 44818, **server})
-    own = {"poll_s": poll_s or draw.choice([1.0, 2.0]), "retry": pause(3.0)}
+    own: dict[str, Any] = {"poll_s": poll_s or draw.choice([1.0, 2.0]), "retry": pause(3.0)}
     tags = ("SPEED[0-3]", *tags)
     return device, draw.add(
         "hmi", "enip_client", server=device.address, tags=[*tags], port=44818, **own

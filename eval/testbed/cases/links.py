@@ -15,7 +15,13 @@ from eval.testbed.cases.case import (
     run_tools,
     set_up,
 )
-from eval.testbed.events.actions import discard_output, tool_command, tool_running
+from eval.testbed.events.actions import (
+    discard_output,
+    packets_lost,
+    tool_command,
+    tool_running,
+    unplugged,
+)
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER
 
@@ -57,11 +63,6 @@ def goes_silent(draw: Draw) -> Scene:
     client = add_panel(draw, polls(server, 0, 10), poll_s=1.0)
     at_s = draw.seconds(120, 200)
 
-    @contextlib.contextmanager
-    def power_off(lab: Lab) -> Iterator[None]:
-        lab.link(server.name, False)
-        yield
-
     said = f"ip.src == {server.address}"
     return Scene(draw.site(), CaseTruth(
         f"why does {server.address} not answer?",
@@ -69,7 +70,7 @@ def goes_silent(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="tcp",
         facts={"port": 502, "label": "device_silent"}, measures={"said": said},
         must=(re.escape(server.address), "answer|silent"), must_not=NOT_HEALTHY,
-    ), at_s + draw.seconds(120, 240), (Step(at_s, 9e9, power_off),))  # fmt: skip
+    ), at_s + draw.seconds(120, 240), (Step(at_s, 9e9, lambda lab: unplugged(lab, server.name)),))  # fmt: skip
 
 
 def loss(draw: Draw) -> Scene:
@@ -78,11 +79,7 @@ def loss(draw: Draw) -> Scene:
     clients = [add_panel(draw, polls(server, 0, 20), poll_s=0.5, timeout_s=3.0) for _ in range(2)]
     at_s = draw.choice([0.0, draw.seconds(60, 120)])
 
-    @contextlib.contextmanager
-    def lose(lab: Lab) -> Iterator[None]:
-        lab.lose(server.name, share)
-        yield
-
+    step = Step(at_s, 9e9, lambda lab: packets_lost(lab, server.name, share))
     again = f"tcp.analysis.retransmission && ip.addr == {server.address}"
     return Scene(draw.site(), CaseTruth(
         "are we losing packets?",
@@ -90,7 +87,7 @@ def loss(draw: Draw) -> Scene:
         device=server.address, peers=tuple(one.address for one in clients), protocol="tcp",
         facts={"share": share, "label": "packet_loss"}, measures={"again": again},
         must=("loss|lost|sent again|retransmi",), must_not=NOT_HEALTHY,
-    ), at_s + draw.seconds(240, 300), (Step(at_s, 9e9, lose),))  # fmt: skip
+    ), at_s + draw.seconds(240, 300), (step,))  # fmt: skip
 
 
 def delay(draw: Draw) -> Scene:
@@ -172,15 +169,9 @@ def flapping(draw: Draw) -> Scene:
     times, off_s = draw.randint(4, 8), draw.seconds(6, 14)
     steps = []
 
-    @contextlib.contextmanager
-    def unplugged(lab: Lab) -> Iterator[None]:
-        lab.link(server.name, False)
-        yield
-        lab.link(server.name, True)
-
     at_s = draw.seconds(60, 90)
     for _ in range(times):
-        steps.append(Step(at_s, at_s + off_s, unplugged))
+        steps.append(Step(at_s, at_s + off_s, lambda lab: unplugged(lab, server.name)))
         at_s += off_s + draw.seconds(15, 40)
     return Scene(draw.site(), CaseTruth(
         f"why does {server.address} come and go?",

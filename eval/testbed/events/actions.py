@@ -88,6 +88,48 @@ def settings_changed(lab: Lab, name: str, **changes: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def program_stopped(lab: Lab, name: str) -> Iterator[None]:
+    """End a machine's program; its kernel lives and refuses."""
+    try:
+        lab.stop(name)
+        yield
+    finally:
+        lab.start(name)
+
+
+@contextlib.contextmanager
+def program_paused(lab: Lab, name: str) -> Iterator[None]:
+    """Let a machine's program hang; its kernel lives and acknowledges."""
+    try:
+        lab.pause(name)
+        yield
+    finally:
+        lab.pause(name, False)
+
+
+@contextlib.contextmanager
+def unplugged(lab: Lab, *names: str) -> Iterator[None]:
+    """Pull the cables of machines."""
+    try:
+        for name in names:
+            lab.link(name, False)
+        yield
+    finally:
+        for name in names:
+            lab.link(name, True)
+
+
+@contextlib.contextmanager
+def packets_lost(lab: Lab, name: str, share: float) -> Iterator[None]:
+    """Let a machine's cable lose a share of its packets, each way."""
+    try:
+        lab.lose(name, share)
+        yield
+    finally:
+        lab.lose(name, 0.0)
+
+
+@contextlib.contextmanager
 def unstable_link(switch: Callable[[bool], None], pauses_s: Sequence[float]) -> Iterator[None]:
     """Switch something off and on: the first pause off, the second on, and so on; it ends on."""
     over = threading.Event()

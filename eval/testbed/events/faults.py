@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from eval.testbed.events import participants
-from eval.testbed.events.actions import bulk_running, open_port, settings_changed, unstable_link
+from eval.testbed.events.actions import (
+    bulk_running,
+    open_port,
+    program_paused,
+    program_stopped,
+    settings_changed,
+    unplugged,
+    unstable_link,
+)
 from eval.testbed.events.event import Event, EventKind
 from eval.testbed.events.participants import clients, device_and_clients, machines_running, servers
 from eval.testbed.generator import SiteRandom
@@ -27,13 +35,8 @@ _GATEWAY_NO_RESPONSE = 11
 # ---- Outages: the machine under the program lives on ----
 
 
-@contextlib.contextmanager
-def _service_crashed(lab: Lab, event: Event) -> Iterator[None]:
-    try:
-        lab.stop(event.target)
-        yield
-    finally:
-        lab.start(event.target)
+def _service_crashed(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+    return program_stopped(lab, event.target)
 
 
 def _dns_outage(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
@@ -140,15 +143,6 @@ def _draw_rcode(event: Event, rng: SiteRandom) -> Event:
     return replace(event, settings={"code": rng.choice(["SERVFAIL", "SERVFAIL", "REFUSED"])})
 
 
-@contextlib.contextmanager
-def _program_frozen(lab: Lab, event: Event) -> Iterator[None]:
-    try:
-        lab.pause(event.target)
-        yield
-    finally:
-        lab.pause(event.target, False)
-
-
 # fmt: off
 OUTAGES = {
     "service_crashed": EventKind(
@@ -188,7 +182,8 @@ OUTAGES = {
         "the resolver {target} gives addresses that nobody has for {count} names",
         draw=_draw_wrong_answers),
     "silent_sensor": EventKind(
-        "device_silent", machines_running("sensor"), _program_frozen, participants.alone,
+        "device_silent", machines_running("sensor"),
+        lambda lab, event: program_paused(lab, event.target), participants.alone,
         "the program of {target} hangs and says nothing more", least_s=45),
 }
 # fmt: on
@@ -261,18 +256,6 @@ def _draw_flaps(event: Event, rng: SiteRandom) -> Event:
     return replace(event, settings={"pauses_s": pauses_s, "times": len(pauses_s) // 2})
 
 
-@contextlib.contextmanager
-def _switch_down(lab: Lab, event: Event) -> Iterator[None]:
-    group = [event.target, *event.settings["also"]]
-    try:
-        for name in group:
-            lab.link(name, False)
-        yield
-    finally:
-        for name in group:
-            lab.link(name, True)
-
-
 def _draw_switch(event: Event, rng: SiteRandom) -> Event:
     """Machines on the same small switch where a site has several, else any three to five."""
     others = [machine for machine in _talking(rng.site) if machine.name != event.target]
@@ -287,7 +270,9 @@ FAULTS = {
     "powered_off": EventKind(
         "device_silent", _talking, _powered_off, device_and_clients, "{target} has no power"),
     "switch_down": EventKind(
-        "device_silent", _talking, _switch_down, device_and_clients,
+        "device_silent", _talking,
+        lambda lab, event: unplugged(lab, event.target, *event.settings["also"]),
+        device_and_clients,
         "the switch of {listed} is down", draw=_draw_switch),
     "packet_loss": EventKind(
         "packet_loss", _talking, _packet_loss, participants.lossy_and_peers,
