@@ -3,15 +3,18 @@
 ``../shared/data/field/cases.yaml`` says what an answer must and must not say.
 """
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from assistant.session import Models, load_models
+from assistant.answers.answer import answer
+from assistant.report import render_diagnosis
+from assistant.session import Models, analyse, load_models
 from assistant.settings import Settings
-from eval.testbed.cases.ask import ask_case, find_faults
 from traffic.errors import UserError
 
 FIELD = Path(__file__).parents[2] / "shared" / "data" / "field"
@@ -29,9 +32,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: str(case["capture"]))
 def test_an_answer_says_what_people_found(case: dict[str, Any], models: Models, tmp_path: Path):
+    plant = FIELD / case["plant"] if "plant" in case else None
+    settings = Settings(home=tmp_path, plant=plant, local=tuple(case.get("local", ())))
     if "error" in case:
         with pytest.raises(UserError, match=case["error"]):
-            ask_case(case, FIELD, tmp_path, models)
+            analyse(FIELD / case["capture"], settings, models)
         return
-    standing, text = ask_case(case, FIELD, tmp_path, models)
-    assert find_faults(case, standing, text) == (), text
+    answered = answer(case["ask"], analyse(FIELD / case["capture"], settings, models), None)
+    text = render_diagnosis(answered, "text")
+    assert find_faults(case, answered.standing, text) == [], text
+
+
+def find_faults(case: Mapping[str, Any], standing: str, text: str) -> list[str]:
+    """What is wrong with an answer to a case, in words; empty where it is right."""
+    wrong = [] if standing in case.get("standing", (standing,)) else [f"is {standing}"]
+    wrong += [f"lacks {one}" for one in case.get("must", ()) if not re.search(one, text, re.I)]
+    return wrong + [f"says {one}" for one in case.get("must_not", ()) if re.search(one, text, re.I)]

@@ -2,7 +2,7 @@
 
     cases/retrieval-*.yaml    questions, and the places in documents that answer them
     cases/answers-*.yaml      questions about captures, and what a right answer says
-    cases/asked-*.yaml        the same as one short line each: ``eval.answers.asked``
+    cases/asked-*.yaml        the same as one short line each, as made cases have it
 
 A case is named by a letter and a number, a capture likewise: no name may hint the answer.
 """
