@@ -31,11 +31,11 @@ def own_command() -> str:
     )
 
 
-def find_commit(root: Path = _ROOT) -> str:
-    """The git revision of a checkout, with "+" where its tracked files differ from it; "" outside
+def find_commit() -> str:
+    """The git revision of this checkout, with "+" where its tracked files differ from it; "" outside
     one."""
-    revision = _git(root, "rev-parse", "--short=12", "HEAD")
-    changed = revision and _git(root, "status", "--porcelain", "--untracked-files=no")
+    revision = _git("rev-parse", "--short=12", "HEAD")
+    changed = revision and _git("status", "--porcelain", "--untracked-files=no")
     return f"{revision}+" if changed else revision
 
 
@@ -50,22 +50,22 @@ def find_versions() -> dict[str, str]:
     return versions
 
 
-def find_machine(accelerator: str = "") -> MachineFacts:
-    """This machine; ``accelerator`` is the one that was used."""
+def find_machine() -> MachineFacts:
+    """This machine."""
     pinned = hasattr(os, "sched_getaffinity")  # Linux: the cores that this process may use
     return MachineFacts(
         system=f"{platform.system()} {platform.machine()}",
         cpu=_find_cpu(),
         cores=len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        accelerator=accelerator,
+        accelerator="",
     )
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - a list of our own words
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,
             timeout=20,

@@ -241,11 +241,11 @@ def make_vectors(
     )
 
 
-def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> Made:
+def read_sample_vectors(fingerprint: str) -> Made:
     """What was made of the shipped documents; nothing where another embedder made it."""
-    if not path.exists():
+    if not VECTORS.exists():
         return Made()
-    with safe_open(path, "numpy") as stored:
+    with safe_open(VECTORS, "numpy") as stored:
         told = stored.metadata()
         if told["embedder"] != fingerprint:
             return Made()
@@ -257,9 +257,8 @@ def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> Made:
     return Made(dict(zip(ids, vectors, strict=True)), dict(zip(ids, parts, strict=True)), axes)
 
 
-def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
-    """Embed the shipped documents; half precision moves a cosine by less than 0.001. Returns how
-    many chunks."""
+def write_sample_vectors(embedder: Embedder) -> None:
+    """Embed the shipped documents; half precision moves a cosine by less than 0.001."""
     documents = [document for file in sample_files() for document in read_documents(file).documents]
     chunks = {chunk.id: chunk for document in documents for chunk in make_chunks(document)}
     made = make_vectors(embedder, [*chunks.values()])
@@ -270,8 +269,7 @@ def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
         "ends": np.cumsum([len(one) for one in made.pieces.values()]),
         "axes": made.axes,
     }
-    save_file(stored, path, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)})
-    return len(chunks)
+    save_file(stored, VECTORS, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)})
 
 
 if __name__ == "__main__":

@@ -9,18 +9,15 @@ answer at all, is one probability (``knowledge_base.relevance``). Fusing the two
 was done before, was worse than the better of them wherever one of them failed.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
-from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.languages import writes_nouns_large
 from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
@@ -44,7 +41,6 @@ from knowledge_base.relevance import (
 from knowledge_base.scale import PACKAGED
 from knowledge_base.vocabulary import Vocabulary, make_terms, put_in_words
 from knowledge_base.words import make_tokens
-from traffic.errors import UserError
 
 MAX_QUESTION_CHARS = 2000
 DEPTH = 40  # candidates taken from each list
@@ -342,26 +338,6 @@ def head_terms(document: str, section: str) -> frozenset[str]:
     return frozenset(make_terms(f"{document} › {section}"))
 
 
-# What happened before: past incidents as files that people review, and as passages that answer.
-
-SHIPPED = Path(__file__).parent / "incidents"
-
-
-def read_incidents(folder: Path = SHIPPED) -> list[PastIncident]:
-    """Read every incident of a folder, sorted by id.
-
-    Raises:
-        UserError: a file is no past incident, or two have one id.
-    """
-    incidents = [read_incident(path) for path in sorted(folder.glob("*.md"))]
-    ids = [incident.id for incident in incidents]
-    if twice := sorted({identity for identity in ids if ids.count(identity) > 1}):
-        raise UserError(
-            f"{folder} holds {', '.join(twice)} more than once; expected ids that differ; rename one"
-        )
-    return sorted(incidents, key=lambda incident: incident.id)
-
-
 def similar(index: Reader, text: str, k: int = 3) -> list[Passage]:
     """The past incidents most like a description, one passage each, best first; empty where none is
     like it."""
@@ -370,21 +346,3 @@ def similar(index: Reader, text: str, k: int = 3) -> list[Passage]:
     for passage in search(index, text, k=4 * k, kind="incident"):
         best.setdefault(passage.document, passage)
     return [*best.values()][:k]
-
-
-def write_incident(incident: PastIncident, folder: Path) -> Path:
-    """Write a resolved incident as a document, ready for ``Index.add``; returns the file.
-
-    Raises:
-        UserError: another incident has that file name already.
-    """
-    slug = re.sub(r"[^a-z0-9]+", "-", incident.title.lower()).strip("-")[:60].strip("-")
-    path = folder / f"{incident.id.lower()}-{slug}.md"
-    text = render_incident(incident)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(
-            f"{path} exists with other content; expected a new incident; choose another id"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path

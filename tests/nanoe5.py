@@ -31,7 +31,6 @@ from knowledge_base.index import open_index
 from knowledge_base.relevance import WEIGHTS
 
 FOREIGN = Path(answers.__file__).with_name("relevance-languages.yaml")
-_BLOCK = 32  # weights that share a scale
 _PARTS = {
     "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value",
     "ao": "attention.output.dense", "aln": "attention.output.LayerNorm",

@@ -1,12 +1,11 @@
 """Experts beside a single adapter: the tables by hand, and one kind made for real."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from tiny_bases import build_base
 
-from eval.research.experts import find_interval, main, make_kinds, render_worth, simulate_plants
+from eval.research.experts import main, make_kinds, render_worth, simulate_plants
 from traffic.errors import UserError
 
 
@@ -28,12 +27,6 @@ def test_a_kind_is_worth_more_only_where_captures_surely_say_so():
     assert [found[how].rstrip(" |").split(" | ")[-1] for how in ("xlora", "arrow", "mixtral")] == [
         "yes", "no", "not shown",
     ]  # fmt: skip
-
-
-def test_an_interval_is_of_captures():
-    low, high = find_interval(np.array([0.0, 1.0]))
-    assert (low, high) == (0.0, 1.0)
-    assert find_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
 
 
 def test_a_kind_is_made_by_the_command_and_not_twice(tmp_path):

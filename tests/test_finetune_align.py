@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from assistant.registry import load_registered
 from finetune.align.preferences import add_known, choose_rivals, hold_out, make_pairs, make_unpaired
 from finetune.align.reward_model import RewardModel
 from finetune.align.rewards import false_all_clear, read_answer, right_abstention, right_class
-from finetune.align.trainers import HOWS, Knobs, align, train_reward
+from finetune.align.trainers import How, Knobs, align, train_reward
 from finetune.bases import load_trainable
 from finetune.calibrate import score_texts
 from finetune.pace import find_checkpoint
@@ -165,7 +166,7 @@ def test_rewards_are_what_the_words_say():
 QUICK = Knobs(epochs=2, batch=16)
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", get_args(How))
 def test_each_method_makes_what_is_preferred_likelier(how, table, tmp_path):
     out = tmp_path / "out"
     done = align(BASE, POCKET, table, out, tmp_path / "work", how, QUICK)

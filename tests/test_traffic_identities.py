@@ -12,7 +12,7 @@ from frames import SERVER, Frame, arp_packet, client, ethernet, read, server, tc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.identities import FIELDS, SOURCES, SURE, choose_identities, clean_text
+from traffic.identities import SOURCES, SURE, choose_identities, clean_text
 from traffic.makers import find_maker
 
 SIEMENS, PHOENIX = b"\x00\x1b\x1b\x00\x00\x01", b"\xa8\x74\x1d\x00\x00\x02"
@@ -108,7 +108,6 @@ def test_of_two_sources_the_surer_one_is_chosen():
 def test_forms():
     assert clean_text("\0\x07" + "é" * 90) == "\\x07" + "é" * 75 + "…"
     assert {source.sure for source in SOURCES.values()} == set(SURE)
-    assert len(set(FIELDS)) == len(FIELDS)
 
 
 def _tlv(kind: int, value: bytes) -> bytes:

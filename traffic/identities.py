@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-# What inventories of plants ask for (IEC 62443-2-1), the most telling last.
-FIELDS = ("make", "model", "order number", "serial", "firmware", "software", "name")
 SURE = ("low", "medium", "high")
 _LONGEST = 80
 
@@ -53,7 +51,8 @@ def empty_identities() -> pd.DataFrame:
     """Identities of a capture in which no device says what it is.
 
     One row per device, field, value and source. Columns: ``device`` (address; the MAC of one that
-    has none); ``unit`` (which device behind that address, -1 for itself); ``field`` (of FIELDS);
+    has none); ``unit`` (which device behind that address, -1 for itself); ``field``: make,
+    model, order number, serial, firmware, software or name, as inventories of plants ask (IEC 62443-2-1);
     ``value`` (text from outside, at most 80 characters, without control characters); ``source`` (of
     SOURCES) and how ``sure`` it is (of SURE); ``frame`` (the first that says so; 0 for none).
     """

@@ -23,7 +23,6 @@ COUNTS = (
     "gaps",
     "dropped_bytes",
 )
-HOLE_KINDS = ("clock back", "clock forward", "not captured", "silence")
 _TYPES = {
     "name": "str", "frames": "int64", "packets": "int64", "ts": "float64", "src": "str", "dst": "str",
     "bytes": "int64", "file": "int64", "frame": "int64", "start_s": "float64", "end_s": "float64", "kind": "str",
@@ -89,7 +88,8 @@ class Quality:
         envelopes: tunnels that were opened: ``name packets``.
         drops: a row per gap of acknowledged data: ``ts src dst bytes file frame`` (``src`` sent it;
             the frame that came after the gap; 0 where none came).
-        holes: ``start_s end_s kind file frame``: of HOLE_KINDS; the frame after it.
+        holes: ``start_s end_s kind file frame``: "clock back", "clock forward", "not captured" or "silence"; the
+            frame after it.
         logs: of a Zeek folder: ``name start_s end_s rows early_s`` (how long before the others it
             stops, 0 for none).
         reports: what the sensor says of itself: ``source name count`` (``weird.log``, a name in it).

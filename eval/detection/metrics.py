@@ -188,13 +188,13 @@ def precision_area(levels: Levels) -> np.ndarray:
     return _share((_share(found, called, 0.0) * levels.yes).sum(axis=-1), levels.yes.sum(axis=-1))
 
 
-def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
-    """Share of false alarms at the highest threshold that finds ``recall`` of the due ones, (...)."""
+def share_at_recall(levels: Levels) -> np.ndarray:
+    """Share of false alarms at the highest threshold that finds 75 % of the due ones, (...)."""
     found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
     due = levels.yes.sum(axis=-1)
     if not found.shape[-1]:
         return np.full(due.shape, np.nan)
-    place = (found >= recall * due[..., None] - 1e-9).argmax(axis=-1)
+    place = (found >= 0.75 * due[..., None] - 1e-9).argmax(axis=-1)
     false = np.take_along_axis(called - found, place[..., None], axis=-1)[..., 0]
     return np.where(due > 0, _share(false, levels.all.sum(axis=-1) - due), np.nan)
 

@@ -111,14 +111,14 @@ def measure_distance(data: Path, plants: int) -> Distance:
     return tell_apart(simulated, recorded)
 
 
-def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame:
+def normal_windows(labelled: Labelled, most: int) -> pd.DataFrame:
     """The numbers in the texts of a capture's normal windows, and ``role``; at most so many rows.
 
     ``attrs`` hold how many ``devices`` the inventory has and how many ``hours`` the capture lasts.
     """
     table = labelled.windows.table
     rows = np.flatnonzero((table["label"] == NORMAL).to_numpy())
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
     chosen = labelled.windows.take(rows)
     devices = labelled.plant.devices if labelled.plant else ()
     known = {device.address: device.role for device in devices}
@@ -129,18 +129,15 @@ def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame
     return numbers
 
 
-def tell_apart(
-    simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int = 0
-) -> Distance:
+def tell_apart(simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame]) -> Distance:
     """Cross-validate a classifier by plant: it scores windows of plants that it never saw.
 
     Args:
         simulated: a table of ``normal_windows`` for each plant; ``recorded`` for each run, in the
             order in which plants were drawn like them. As many windows of both kinds are used as
             the smaller has, evenly from its plants.
-        seed: of the sampling and of the trees.
     """
-    kinds = _even_out(simulated, recorded, seed)
+    kinds = _even_out(simulated, recorded)
     table = pd.concat([*kinds[0], *kinds[1]], ignore_index=True)
     kind = np.repeat([0, 1], [sum(map(len, tables)) for tables in kinds])
     folds = min(6, len(recorded), len(simulated))
@@ -152,7 +149,7 @@ def tell_apart(
     numbers = table.drop(columns="role").to_numpy()
     score, aucs = np.zeros(len(table)), []
     for held in range(folds):
-        model = XGBClassifier(**_TREES, random_state=seed)
+        model = XGBClassifier(**_TREES, random_state=0)
         model.fit(numbers[fold != held], kind[fold != held])
         score[fold == held] = model.predict_proba(numbers[fold == held])[:, 1]
         aucs.append(float(roc_auc_score(kind[fold == held], score[fold == held])))
@@ -161,13 +158,13 @@ def tell_apart(
 
 
 def _even_out(
-    simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int
+    simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame]
 ) -> list[list[pd.DataFrame]]:
     """As many windows of both kinds, drawn evenly from each plant."""
     room = min(sum(map(len, simulated)), sum(map(len, recorded)))
 
     def draw(one: pd.DataFrame, plants: int) -> pd.DataFrame:
-        return one.sample(min(len(one), max(round(room / plants), 1)), random_state=seed)
+        return one.sample(min(len(one), max(round(room / plants), 1)), random_state=0)
 
     return [[draw(one, len(tables)) for one in tables] for tables in (simulated, recorded)]
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
 
 from assistant.llm.adapters import read_card
-from eval.report.tables import ReportTable, render_table
+from eval.detection.bootstrap import is_better, resample_mean, turned
+from eval.report.tables import ReportTable, format_difference, render_table
 from eval.research.command import Out, Work, choose, publish, run, start
 from traffic.errors import UserError
 
@@ -30,7 +30,6 @@ _FIRST_SEED = 61_000
 _LEARNED, _TESTED = 10, 6  # simulated plants; any four in a row show every label
 _MEASURES = ("macro_f1", "recall", "false_share")
 _COSTS = ("active_parameters", "parameters", "flops_a_token", "windows_a_s")
-_DRAWS = 2000
 _OPTIONS = "--plants 0 --per-label 150 --epochs 2"
 
 
@@ -87,14 +86,6 @@ def _of_capture(metrics: Mapping[str, float], capture: str) -> dict[str, object]
     return row | {name: metrics[f"routing.{name}"] for name in ("entropy", "told")}
 
 
-def find_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of some captures' differences, by drawing captures again."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(differences, (_DRAWS, len(differences))).mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
-
-
 def render_worth(made: pd.DataFrame) -> str:
     """A row a kind: what it is worth, what the single one is, and the difference."""
     heads = (
@@ -105,13 +96,14 @@ def render_worth(made: pd.DataFrame) -> str:
     for how, part in made.groupby("how", sort=False):
         captures = part.groupby("capture").mean(numeric_only=True)
         gain = (captures["macro_f1"] - captures["single.macro_f1"]).to_numpy(float)
-        low, high = find_interval(gain)
-        verdict = "yes" if low > 0 else "no" if high < 0 else "not shown"
+        mean = resample_mean(gain.tolist())
+        better, worse = is_better(mean) == "holds", is_better(turned(mean)) == "holds"
+        verdict = "yes" if better else "no" if worse else "not shown"
         f1, *others = (
             (f"{captures[name].mean():.3f}", f"{captures[f'single.{name}'].mean():.3f}")
             for name in _MEASURES
         )
-        difference = f"{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+        difference = format_difference("f1", mean)
         rows.append(
             (str(how), *f1, difference, *(cell for pair in others for cell in pair), verdict)
         )

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from eval.detection.run import evaluate_detection
 from eval.report.tables import ReportTable
@@ -120,7 +121,7 @@ def sum_confusions(confusions: Sequence[Confusion]) -> Confusion:
 def average(
     confusion: Confusion, classes: Sequence[str] | None = None, task: _Task = "multi-class"
 ) -> Averages | None:
-    """The paper's four measures of windows of some classes, as scikit-learn would average them.
+    """The paper's four measures of windows of some classes, as scikit-learn averages them.
 
     Args:
         confusion: counts by true and said label.
@@ -139,22 +140,13 @@ def average(
         counts = np.array([[counts[np.ix_(true, said)].sum() for said in parts] for true in parts])
     if not counts.sum():
         return None
-    true, said, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
-    seen = (true + said) > 0
-    precision, recall = (_ratio(right, whole)[seen] for whole in (said, true))
-    f1 = _ratio(2 * right, true + said)[seen]
-    return Averages(
-        accuracy=float(right.sum() / counts.sum()),
-        precision=float(precision.mean()),
-        recall=float(recall.mean()),
-        f1=float(f1.mean()),
-        weighted_f1=float((f1 * true[seen]).sum() / true.sum()),
+    true, said = np.nonzero(counts)
+    of = {"y_true": true, "y_pred": said, "sample_weight": counts[true, said]}
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        **of, average="macro", zero_division=0
     )
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Shares, 0 where there is nothing to share."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    weighted = f1_score(**of, average="weighted", zero_division=0)
+    return Averages(accuracy_score(**of), precision, recall, f1, weighted)
 
 
 # ---- tables ----

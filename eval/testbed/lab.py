@@ -28,6 +28,7 @@ from eval.testbed.programs.runner import run_program
 from eval.testbed.site import ROUTER, Machine, Site
 
 _NETNS = Path("/run/netns")
+_LOOK_S = 2.0  # how long what a cable carries is counted
 
 
 @contextlib.contextmanager
@@ -150,12 +151,12 @@ class Lab:
             if kbit > 0:
                 subprocess.run([*tc, "add", "dev", device, "root", *shape], check=True)
 
-    def carried_kbit(self, name: str, look_s: float = 2.0) -> float:
+    def carried_kbit(self, name: str) -> float:
         """What a machine's cable carries now, in its busier direction, in kbit/s."""
         before = _carried_bytes(name)
-        time.sleep(look_s)
+        time.sleep(_LOOK_S)
         carried = zip(before, _carried_bytes(name), strict=True)
-        return max(after - earlier for earlier, after in carried) * 8 / 1000 / look_s
+        return max(after - earlier for earlier, after in carried) * 8 / 1000 / _LOOK_S
 
     def connections(self, name: str, port: int) -> list[str]:
         """The addresses that hold a TCP connection to a machine's port."""

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,6 @@ from prompts.messages import classification, classification_prompt
 from traffic.errors import UserError
 
 How = Literal["kto", "dpo", "grpo", "rloo"]
-HOWS: tuple[How, ...] = get_args(How)
 Reward = Callable[..., list[float]]
 _SAMPLED = ("grpo", "rloo")
 _SAVES = 5  # checkpoints in a run, beside one a minute

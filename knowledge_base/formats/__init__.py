@@ -3,7 +3,7 @@
 Sections are the unit a citation names, so nothing is reworded: markup is dropped, text stays.
 """
 
-from knowledge_base.formats.incident import PastIncident, read_incident, render_incident
+from knowledge_base.formats.incident import PastIncident, render_incident
 from knowledge_base.formats.sections import Content, Section
 
-__all__ = ["Content", "PastIncident", "Section", "read_incident", "render_incident"]
+__all__ = ["Content", "PastIncident", "Section", "render_incident"]

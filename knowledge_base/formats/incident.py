@@ -7,7 +7,6 @@ not lost in silence.
 
 import re
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
@@ -139,17 +138,3 @@ def incident_sections(incident: PastIncident) -> list[Section]:
     mended = "\n\n".join(filter(None, [mended, after, lesson]))
     parts = {"Symptoms": seen, "Cause and fix": mended, "Account": incident.account}
     return [Section((name,), text) for name, text in parts.items() if text]
-
-
-def read_incident(path: Path) -> PastIncident:
-    """Read one incident file.
-
-    Raises:
-        UserError: see ``parse_incident``; also a file without front matter.
-    """
-    text = path.read_text(encoding="utf-8")
-    if not is_incident(text):
-        raise UserError(
-            f"{path} is no past incident; expected front matter with its symptoms and cause; add them"
-        )
-    return parse_incident(text, str(path))

@@ -27,10 +27,6 @@ from traffic.reader import read_capture
 # and time, what was published, what is true, and why. A capture is known by these, never by its
 # file's name, and a flow is corrected only if its published label is the one that the row disputes.
 
-CORRECTION_COLUMNS = [
-    "capture", "orig", "resp", "port", "proto", "from_s", "until_s", "flows", "published",
-    "corrected", "why", "source",
-]  # fmt: skip
 _FOLDER = Path(__file__).parents[1] / "corrections"
 
 
@@ -63,7 +59,10 @@ def read_labels(flows: pd.DataFrame) -> pd.Series:
 
 
 def read_corrections() -> pd.DataFrame:
-    """Every correction that ships with the package; shape (n, 12), ``CORRECTION_COLUMNS``."""
+    """Every correction that ships with the package; shape (n, 12).
+
+    ``capture orig resp port proto from_s until_s flows published corrected why source``.
+    """
     files = sorted(_FOLDER.glob("*.csv"))
     types = dict.fromkeys(("orig", "resp", "proto"), "str") | {"port": "int64"}
     types |= dict.fromkeys(("from_s", "until_s"), "float64")
