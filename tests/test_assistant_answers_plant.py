@@ -290,3 +290,30 @@ def test_what_was_answered_is_what_a_talk_goes_on_about(tmp_path):
     for question in ("since when?", "how many?", "who tried it?"):
         said = talk.reply(question).diagnosis
         assert said.incidents[0] == first.incidents[0], question
+
+
+def _copy(at_s: float, src: str, dst: str, blocks: int) -> list[Frame]:
+    """A connection to port 873 over which so many blocks of 1,000 bytes go in 100 ms each."""
+    ends, back = (
+        {"src": src, "dst": dst, "dport": 873},
+        {"src": dst, "dst": src, "sport": 873, "dport": 40000},
+    )
+    frames = [
+        (at_s, ethernet(tcp_packet("S", 0, **ends))),
+        (at_s + 0.01, ethernet(tcp_packet("SA", 0, ack=1, **back))),
+    ]
+    for n in range(blocks):
+        at = at_s + 0.1 * (n + 1)
+        frames.append((at, ethernet(tcp_packet("A", 1 + 1000 * n, b"x" * 1000, **ends))))
+        frames.append((at + 0.01, ethernet(tcp_packet("A", 1, ack=1001 + 1000 * n, **back))))
+    return frames
+
+
+def test_a_transfer_that_is_no_incident_is_told_by_its_time(tmp_path):
+    # The capture begins at the epoch; from 00:02:00 to 00:02:15 UTC 150 blocks go from sensor-1 to broker-1.
+    analysis = _analyse(tmp_path, *_copy(120.0, SENSORS[0], SERVER, 150))
+    line = answer("what was that big transfer at 00:02?", analysis).cause
+    assert re.match(r"sensor-1 \(192.168.1.40\) sent 15\d kB to broker-1 .*TCP port 873", line)
+    assert "both of the plant" in line
+    none = answer("was there a big transfer at 00:04?", analysis).cause
+    assert none.startswith("No: no transfer of 100 kB or more")

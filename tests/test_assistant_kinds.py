@@ -9,7 +9,7 @@ import pytest
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.investigate import choose_incidents
+from assistant.diagnosis.choosing import choose_incidents
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.questions.entities import Mention
 from assistant.questions.forms import all_forms

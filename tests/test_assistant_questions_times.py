@@ -47,6 +47,12 @@ def press_shop():
         ("que paso entre las 12:05 y las 12:10?", 300, 600),
         ("desde las 12:05", 300, 900),
         ("at 12:05 pm?", 240, 419),
+        ("what was that at quarter past twelve?", 840, 1019),
+        ("what went on at half past twelve?", 1740, 1919),
+        ("who wrote quarter to one?", 2640, 2819),
+        ("what went on two minutes before the end?", 720, 840),
+        ("what was that five minutes ago?", 540, 660),
+        ("was war vor zwei Minuten?", 720, 840),
     ],
 )
 def test_the_time_that_is_named(question, start_s, end_s):

@@ -15,19 +15,22 @@ from assistant.answers.behaviour import answer_process, answer_taking_off
 from assistant.answers.by_kind import BY_KIND
 from assistant.answers.condition import answer_why
 from assistant.answers.earlier import answer_earlier
-from assistant.answers.events import answer_back, answer_fares, answer_one_event
+from assistant.answers.events import answer_back, answer_fares, answer_one_event, answer_order
 from assistant.answers.gaps import answer_gap
 from assistant.answers.joined import join_answers, split_joined
-from assistant.answers.partners import find_culprits, find_targets
+from assistant.answers.lookups import answer_failing_names
 from assistant.answers.reasons import answer_checks
+from assistant.answers.several import answer_several
 from assistant.answers.sides import answer_sides
 from assistant.answers.since import STILL_THERE
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
+from assistant.answers.transfers import answer_transfer
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
 from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
@@ -177,7 +180,7 @@ def _answer_one(
         device is None
         and bool(found.mention.devices or found.mention.peers or found.mention.missing)
     )
-    asked = Asked(question, query, found, analysis, index, history, span, alike=alike)
+    asked = Asked(question, query, found, analysis, index, history, span, alike=alike, focus=focus)
     if found.mention.missing and not found.device:
         return explain(question, found, analysis, index)
     trouble = _answer_by_words(asked, everything, short=short)
@@ -204,8 +207,9 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_one_event, answer_sides, answer_back, answer_fares, answer_gap, answer_taking_off,
-    answer_side_of_attack, answer_process, answer_earlier,
+    answer_one_event, answer_order, answer_side_of_attack, answer_several, answer_sides, answer_back,
+    answer_fares, answer_gap, answer_taking_off, answer_process, answer_earlier, answer_transfer,
+    answer_failing_names,
 )  # fmt: skip
 
 

@@ -37,7 +37,9 @@ _POLAR = re.compile(
     r"|responde|funciona|alguien|debo"
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
-_SENTENCE = re.compile(r"[.;:!] ")
+_SENTENCE = re.compile(
+    r"[.;:!] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|dev)\b)"
+)
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
 _STILL = re.compile(
@@ -53,7 +55,15 @@ _ENDED = re.compile(
 _LATE_S = 2 * SAMPLE_S  # what was seen since then goes on, as far as samples can tell
 LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
-_FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
+_FRAGMENTS = (
+    "serves",
+    "calls",
+    "concerned",
+    "of_unit",
+    "kind_since",
+    "kind_span",
+    "over_protocol",
+)  # parts of a sentence
 
 
 @cache
@@ -62,8 +72,9 @@ def read_sentences(name: str) -> dict[str, str]:
     return read_yaml(Path(__file__).with_name(name), dict[str, str], "a sentence a kind")
 
 
+@cache
 def _sentences() -> dict[str, str]:
-    return read_sentences("sentences.yaml")
+    return read_sentences("sentences.yaml") | read_sentences("several.yaml")
 
 
 def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: Value) -> Fact:
@@ -150,6 +161,7 @@ class Asked:
         span: the time that is asked about; None for the whole capture.
         guessed: what the query asks for is a guess, and so gets neither "yes" nor "no".
         alike: devices of a kind that the question names, "which plc"; the answer is one of them.
+        focus: the incident that a talk is about, which need not be the one that the question means.
     """
 
     question: str
@@ -161,6 +173,7 @@ class Asked:
     span: Span | None = None
     guessed: bool = False
     alike: tuple[str, ...] = ()
+    focus: Incident | None = None
 
     @property
     def view(self) -> TrafficView:
@@ -187,8 +200,9 @@ class Asked:
         return named[1] if len(named) > 1 and not mention.alike else ""
 
     def about(self, device: str, span: Span | None = None) -> "Asked":
-        """The same asked of one device, in a time."""
-        return replace(self, found=replace(self.found, mention=Mention((device,))), span=span)
+        """The same asked of one device, or of the plant ("") in a time."""
+        mention = Mention((device,) if device else ())
+        return replace(self, found=replace(self.found, mention=mention), span=span)
 
     @property
     def name(self) -> str:

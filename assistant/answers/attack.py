@@ -4,8 +4,8 @@ import re
 
 from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
-from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.spans import find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
@@ -50,8 +50,8 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     does = incident.facts[0].text if incident.facts else ""
     kind = "attack" if incident.label in ATTACKS else "fault"
     rest = (*incident.facts[1:], *_doubtful(incident.label), *doubt_of(asked), *asked.sensor)
-    attacks = kind == "attack" and incident.role != "target" and incident.device == asked.device
-    if attacks and _SUFFERS.search(plain):  # "is it under attack?", of who attacks
+    itself = kind == "attack" and incident.role != "target" and incident.device == asked.device
+    if itself and _SUFFERS.search(plain):  # "is it under attack?", of who attacks
         line = say("attacks_itself", asked.reply(False), name=asked.name, what=does)
         return Answer(line, rest, whole=True)
     # "did somebody delete a variable?" is not answered by "no": a fault.
@@ -75,9 +75,11 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
 
 
 _ATTACKER = re.compile(
-    r"\b(?:attackers?|culprit|offender|aggressor|source|angreifer|taeter|atacante)\b"
+    r"\b(?:attackers?|culprit|offender|aggressor|source|hurting|attacking|hitting|flooding|angreifer|taeter|atacante)\b"
 )
-_VICTIM = re.compile(r"\b(?:victims?|targets?|sufferer|opfer|ziel|victima|objetivo)\b")
+_VICTIM = re.compile(
+    r"\b(?:victims?|targets?|sufferer|hurt|hit|attacked|opfer|ziel|victima|objetivo)\b"
+)
 
 
 def answer_side_of_attack(asked: Asked) -> Answer | None:
@@ -90,9 +92,11 @@ def answer_side_of_attack(asked: Asked) -> Answer | None:
     does = [one for one in found if asked.device in find_culprits(one)]
     if not found:
         return None
-    kind = "side_attacks" if does else "side_suffers"
-    first = (does or found)[0]
-    line = say(kind, name=asked.name, what=first.facts[0].text)
+    hits = [one for one in found if attacks(one, asked.device)]
+    first = (does or hits or found)[0]
+    kind = "side_both" if does and hits else "side_attacks" if does else "side_suffers"
+    other = hits[0].facts[0].text if hits else ""
+    line = say(kind, name=asked.name, what=first.facts[0].text, other=other)
     others = tuple(one.facts[0] for one in found if one is not first)
     return Answer(line, (*first.facts[1:], *others), whole=True)
 

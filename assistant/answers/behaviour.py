@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say, say_span
+from assistant.answers.denials import deny
 from assistant.answers.descriptions import describe_requests, describe_talk, name_function
 from assistant.answers.intrusion import find_hostile
 from assistant.answers.inventory import answer_devices
-from assistant.answers.partners import KINDS_OF, answer_talk, answer_who, deny, find_culprits
+from assistant.answers.partners import KINDS_OF, answer_talk, answer_who
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, kind_of, listed

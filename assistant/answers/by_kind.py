@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, find_incidents, tell_incident
+from assistant.answers.asked import Answer, Asked, tell_incident
 from assistant.answers.attack import answer_attack
 from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
@@ -14,7 +14,7 @@ from assistant.answers.groups import answer_encryption, answer_role, answer_slow
 from assistant.answers.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.lookups import answer_dns
-from assistant.answers.partners import answer_who, find_culprits, names_no_act
+from assistant.answers.partners import answer_who, names_no_act
 from assistant.answers.reasons import (
     TWICE,
     answer_against,
@@ -34,6 +34,7 @@ from assistant.answers.since import answer_since
 from assistant.answers.volumes import TO_ALL, answer_talkers
 from assistant.answers.writers import answer_writers
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits
 from assistant.facts.fact import Fact
 from assistant.questions.entities import Mention
 from assistant.questions.queries import Query
@@ -62,17 +63,6 @@ _ARE_OURS = re.compile(  # of those that something comes from
     r"\b(?:are|is|were|was) (?:any |some |one |all )?(?:of )?(?:them|these|those|they) (?:ours|our own|from us"
     r"|known)\b"
 )
-
-
-_WHAT_HIT = re.compile(r"^(?:and )?what (?:has )?(?:hit|attacked|got|knocked)\b")
-
-
-def _answer_affected(asked: Asked, headline: Fact) -> Answer:
-    attacks = find_incidents(asked, ATTACKS) if _WHAT_HIT.match(asked.query.plain) else []
-    if attacks:
-        rest = tuple(one.facts[0] for one in attacks[1:])
-        return Answer(attacks[0].facts[0], (*attacks[0].facts[1:], *rest))
-    return answer_affected(asked, headline)
 
 
 def _answer_loss(asked: Asked, headline: Fact) -> Answer:
@@ -187,7 +177,7 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "answers": answer_answers,
     "dns": answer_dns,
     "loss": _answer_loss,
-    "affected": _answer_affected,
+    "affected": answer_affected,
     "devices": lambda asked, _: _answer_devices(asked),
     "responsible": lambda asked, headline: (
         _answer_who(asked, headline)

@@ -9,7 +9,7 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded, tell_incident
 from assistant.answers.descriptions import SHORTEST_S, describe_delay, describe_requests, name_times
 from assistant.answers.inventory import answer_devices, propose_devices
-from assistant.answers.partners import FLOODS, KINDS_OF, answer_talk, find_culprits
+from assistant.answers.partners import FLOODS, KINDS_OF, answer_talk
 from assistant.answers.past import answer_interval
 from assistant.answers.sessions import (
     LASTS,
@@ -32,10 +32,12 @@ from assistant.answers.volumes import (
     rank_requests,
 )
 from assistant.detection.rules.conversation import word_code
+from assistant.diagnosis.choosing import find_culprits
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
 from traffic.labels import ATTACKS
+from traffic.pcap.protocols import spoken_name
 
 TIMES = re.compile(
     r"how (often|many times)|regular\w*|periodic\w*|intermittent\w*|sporadic\w*|constant\w*|repeatedly|randomly"
@@ -279,10 +281,13 @@ def _requests(asked: Asked, measure: str) -> Answer:
     facts = tuple(describe_requests(part if len(part) else rows, asked.view, refused=True))
     if measure in ("failed", "unanswered") and asked.incident is not None:
         facts += asked.incident.facts[:1]  # attempts that never became a request
+    plain = asked.query.plain
     if measure == "refused" and len(part):
         told = _word_codes(part)
-        kind = "count_refused_by" if told["codes"] else "count_refused"
-        return Answer(say(kind, **values, **told), facts)
+        line = say("count_refused_by" if told["codes"] else "count_refused", **values, **told)
+        return Answer(_add_clients(asked, line, part) if _BY_WHOM.search(plain) else line, facts)
+    if measure in ("failed", "refused", "unanswered") and len(part) and _BY_WHOM.search(plain):
+        return Answer(_add_clients(asked, say(f"count_{measure}", **values), part), facts)
     if measure in ("requests", "writes") and len(part):
         step = (
             part.sort_values("ts")
@@ -303,8 +308,24 @@ def _requests(asked: Asked, measure: str) -> Answer:
     return Answer(say(f"count_{measure}", **values), facts)
 
 
+_BY_WHOM = re.compile(
+    r"\b(?:who|whose|whom|which (?:\w+ )?(?:devices?|machines?|clients?)|wer|wem|wen|wessen|quien\w*)\b"
+)
+
+
+def _add_clients(asked: Asked, line: Fact, part: pd.DataFrame) -> Fact:
+    """The same with whose requests they were, the most first."""
+    order = part["client"].astype("str").value_counts()
+    names = [f"{asked.view.name_of(str(one))} ({name_times(int(n))})" for one, n in order.items()]
+    counts: dict[str, Value] = {f"b{place}": int(n) for place, n in enumerate(order)}
+    return say("with_clients", what=line.text, names=listed(names, _MOST), **line.values, **counts)
+
+
 def _name_asked(asked: Asked) -> str:
     """Whose requests are counted: "10.20.0.64 for unit 2"."""
+    protocol = asked.query.protocol
+    if asked.query.unit is None and protocol:
+        return f"{asked.name} {say('over_protocol', protocol=spoken_name(protocol)).text}"
     if asked.query.unit is None:
         return asked.name
     unit = say("of_unit", unit=asked.query.unit).text

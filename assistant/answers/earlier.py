@@ -4,7 +4,8 @@ import re
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.descriptions import describe_requests, describe_talks
-from assistant.answers.partners import KINDS_OF, find_culprits
+from assistant.answers.partners import KINDS_OF
+from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.spans import find_start
 from assistant.facts.fact import Value
 from assistant.questions.times import Span

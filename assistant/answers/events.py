@@ -9,6 +9,7 @@ from assistant.answers.condition import describe_incident, judge_all
 from assistant.answers.descriptions import describe_fares
 from assistant.answers.topics import find_labelled
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import OWN, measure_part
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -24,7 +25,9 @@ _ONE_EVENT = re.compile(
     r"|\b(?:events|incidents|both|two) (?:related|connected|linked)\b"
     r"|\bzusammenhang\b|\bzusammen\w*haengen\b|\bel mismo (?:evento|problema|incidente)\b"
 )
-_HALVES = re.compile(r"\b(?:and|or|with|then|followed by|und|y|con)\b|[,;]", re.IGNORECASE)
+_HALVES = re.compile(
+    r"\b(?:and|(?:before )?or(?: after)?|with|then|followed by|und|y|con)\b|[,;]", re.IGNORECASE
+)
 
 
 def answer_one_event(asked: Asked) -> Answer | None:
@@ -52,20 +55,51 @@ def answer_one_event(asked: Asked) -> Answer | None:
     return Answer(line, facts, listing=True, standing="inconclusive")
 
 
+_IT = re.compile(r"\b(?:it|him|her|them)\b", re.IGNORECASE)
+_ORDER = re.compile(
+    r"\b(?:before or after|after or before|(?:came|was|were|began|started|happened) (?:\w+ )?first"
+    r"|vorher oder nachher|vor oder nach|antes o despues)\b"
+)
+
+
+def answer_order(asked: Asked) -> Answer | None:
+    """Which of two incidents came first: "was plc-1 down before or after the flood?"; None where that is not
+    asked, or there are no two."""
+    found = _ORDER.search(asked.question[:MAX_CHARS].lower())
+    two = _find_two(asked) if found else []
+    if found is None or len(two) < 2:
+        return None
+    first, second = two
+    end_s, begins_s = find_end(first), find_start(second)[0]
+    line = say(
+        "order_overlaps" if end_s > begins_s else "order",
+        first=read_playbook(first.label).short, first_name=asked.view.name_of(first.device),
+        second=read_playbook(second.label).short, second_name=asked.view.name_of(second.device),
+        first_time_s=find_start(first)[0], begin_time_s=begins_s, end_time_s=end_s,
+    )  # fmt: skip
+    return Answer(line, tuple(describe_incident(one, asked) for one in two), listing=True)
+
+
 def _find_two(asked: Asked) -> list[Incident]:
     """The two incidents that a question means most, the earlier first: of each of its halves the
     nearest, else the nearest of the whole."""
     known = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
     chosen: list[Incident] = []
     question = asked.question[:MAX_CHARS]
+    before: tuple[
+        str, ...
+    ] = ()  # that the parts so far name: "plc-1 was written to before the hmi lost it"
     for part in (*_HALVES.split(question)[:_MOST_PARTS], question, question):
-        named = {*read_devices(part, asked.analysis).devices}
+        named = read_devices(part, asked.analysis).devices
+        named = (*named, *before) if _IT.search(part) else named
+        before = (*before, *named)
         left = [one for one in known if one not in chosen]
         near = measure_resemblance(part, left, asked.analysis)
-        touched = np.array([any(map(one.touches, named)) for one in left])
-        whole = part is question
-        if len(left) and len(chosen) < 2 and (whole or near.max() >= _NEAR):
-            chosen.append(left[int((near + touched).argmax())])
+        parts = ((measure_part(one, end, asked.view) for end in named) for one in left)
+        own = np.array([sum(each) / OWN for each in parts])
+        means = part is question or (len(left) and max(near.max(), own.max()) >= _NEAR)
+        if len(left) and len(chosen) < 2 and means:
+            chosen.append(left[int((near + own).argmax())])
     return sorted(chosen, key=lambda one: find_start(one)[0])
 
 

@@ -8,8 +8,9 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
 from assistant.answers.condition import judge_all
 from assistant.answers.descriptions import describe_requests
-from assistant.answers.partners import find_culprits
+from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
 from assistant.facts.moves import move_facts
@@ -212,7 +213,7 @@ def _without_refusals(asked: Asked, rows: pd.DataFrame, guessed: list[Incident])
 
 def _claimed(incident: Incident) -> set[str]:
     """The addresses that a second machine claims."""
-    return {incident.device} if incident.role == "target" else set(incident.peers)
+    return set(find_targets(incident))
 
 
 _SHARED = ("same_id", "station_twice", "duplicate", "double")
@@ -249,6 +250,9 @@ MAC = re.compile(
 
 def answer_bearer(asked: Asked) -> Answer:
     """Who bears the address of a device, by hardware addresses and by who claimed it."""
+    topic = find_topic(asked, alike=False)
+    if topic is not None and topic.label == "name_resolution":  # a resolver gives wrong addresses
+        return Answer(begin(topic.facts[0], asked.reply(True)), topic.facts[1:])
     liars = find_incidents(asked, ("spoofing",))
     if not asked.device and liars and MAC.search(asked.query.plain):
         culprit = find_culprits(liars[0])[0]

@@ -5,10 +5,10 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
-from assistant.answers.descriptions import describe_delay, describe_requests
+from assistant.answers.descriptions import describe_delay, describe_requests, name_times
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 
 _MOST = 8
@@ -43,6 +43,43 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         spoken = listed((f"“{one}”" for one in names), 3)
         return Answer(say("dns_no_such_name", **values, names=spoken), facts)
     return Answer(say(kind, reply, **values, failed=int(bad.sum())), facts)
+
+
+def answer_failing_names(asked: Asked) -> Answer | None:
+    """Which names failed, where a resolver in trouble is meant, or whom it misled; None where neither is
+    asked."""
+    incident = asked.incident
+    meant = incident is not None and incident.label == "name_resolution" and bool(incident.facts)
+    if incident is None or not meant:
+        return None
+    asks_whom = _WHICH.match(asked.query.plain) or _WHOM.search(asked.query.plain)
+    if kind_of(incident.facts[0]) == "misled" and asks_whom:
+        known = dict.fromkeys((*incident.peers, *incident.related))
+        misled = [one for one in known if one in asked.view.local and one != incident.device]
+        names = asked.view.names_of(misled, _MOST)
+        line = say(
+            "dns_misled", n=len(misled), names=names, name=asked.view.name_of(incident.device)
+        )
+        return Answer(line, incident.facts)
+    if not _NAMES.search(asked.query.plain):
+        return None
+    if kind_of(incident.facts[0]) != "misled":
+        plant = asked.about(asked.device if asked.device != incident.device else "", asked.span)
+        return answer_dns(plant, incident.facts[0])
+    rows = asked.view.exchanges
+    rows = rows[(rows["protocol"] == "dns") & (rows["server"] == incident.device)]
+    rows = rows[rows["ts"].between(incident.start_s, incident.end_s)]
+    ends = [*incident.peers, *incident.related]
+    order = rows.loc[rows["client"].isin(ends), "name"].dropna().astype("str").value_counts()
+    if order.empty:
+        return None
+    shown = [f"“{one}” ({name_times(int(n))})" for one, n in order.items()]
+    counts: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(order)}
+    line = say(
+        "dns_asked_then", "unclear", name=asked.view.name_of(incident.device),
+        names=listed(shown, _MOST), **counts,
+    )  # fmt: skip
+    return Answer(line, incident.facts)
 
 
 def _tell_aspect(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
@@ -100,6 +137,11 @@ _LIVES = re.compile(
 _WHICH = re.compile(
     r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
     r"|plcs?|sensors?|cameras?|geraete?|equipos?|dispositivos?))\b"
+)
+
+
+_WHOM = re.compile(
+    r"\b(?:whom|who (?:was|were|got|is|are) (?:misled|wrong\w*|lied)|wem|a quien\w*)\b"
 )
 
 

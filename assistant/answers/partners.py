@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
+from assistant.answers.asked import Answer, Asked, begin, find_incidents, say, say_span
+from assistant.answers.denials import deny, find_contrary
 from assistant.answers.descriptions import (
     describe_requests,
     describe_talks,
@@ -16,7 +17,7 @@ from assistant.answers.descriptions import (
 from assistant.answers.sessions import answer_close
 from assistant.answers.topics import UNWANTED, find_topic
 from assistant.answers.volumes import answer_left
-from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, newcomer_facts, writer_facts
@@ -36,9 +37,8 @@ KINDS_OF = {
     "login": ("session",),
 }
 FLOODS = ("dos", "ddos", "mqtt_abuse")
-_UNDER_CONTROL = ("c2", "exfiltration")
+UNDER_CONTROL = ("c2", "exfiltration")
 _BLAMED = {"scan": ("recon",), "attack": ATTACKS}
-_SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attack")
 
 
 def answer_who(asked: Asked) -> Answer:
@@ -52,8 +52,10 @@ def answer_who(asked: Asked) -> Answer:
         return _name_unwanted(asked)
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
-    if relation == "talk" and asked.query.measure in ("refused", "failed"):
-        by = bool(re.search(rf"\b(?:from|by|at|of) {DEVICE}\b", asked.query.plain))
+    failed = relation == "talk" and asked.query.measure in ("refused", "failed")
+    if failed or relation == "refuse":
+        by = bool(re.search(rf"\b(?:from|by|at|of|on) {DEVICE}\b", asked.query.plain))
+        by = by or (asked.query.active and not failed)
         asked = replace(asked, query=replace(asked.query, relation="refuse", active=by))
         relation = "refuse"
     if relation == "talk" and asked.query.protocol:
@@ -74,6 +76,9 @@ def answer_who(asked: Asked) -> Answer:
     if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
         return _count_writes(asked)
     said = _ask(asked)
+    if relation == "refuse" and asked.device:  # who is turned away at the door asks nothing
+        known = tuple(one.facts[0] for one in find_contrary(asked, "nobody_refuse"))
+        said = replace(said, facts=(*known, *(one for one in said.facts if one not in known)))
     if relation == "write":
         said = replace(said, facts=(*newcomer_facts(asked.view, asked.device), *said.facts))
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
@@ -167,7 +172,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     if asked.device:
         incidents = [one for one in incidents if one.touches(asked.device)]
     if asked.query.active:  # "whom does it attack?": whom it calls for orders is no victim
-        incidents = [one for one in incidents if one.label not in _UNDER_CONTROL] or incidents
+        incidents = [one for one in incidents if one.label not in UNDER_CONTROL] or incidents
     if asked.query.relation == "attack" and not incidents and asked.incident is not None:
         # "who is behind this?" is asked of faults too.
         incidents = [asked.incident]
@@ -218,33 +223,6 @@ _SUFFERS = re.compile(
     r"(?:is|was|were|are|gets?|got|has been|have been) (?:being )?"
     r"(?:\w+ed|hit|swept|(?:the )?(?:\w+ )?(?:victims?|targets?))\b"
 )
-
-
-def find_culprits(incident: Incident) -> list[str]:
-    """Who does it: of a flood from many all who take part; who is suffered from where it is known."""
-    if incident.role == "target":
-        if incident.facts and kind_of(incident.facts[0]) == "duplicate":
-            return [incident.device]  # the second machine has no address of its own
-        most = len(incident.peers) if incident.label == "ddos" else 1
-        return list(incident.peers[:most]) or [incident.device]
-    others = [one for one in incident.related if one not in incident.peers]
-    return [incident.device, *(others if incident.label == "ddos" else ())]
-
-
-def find_targets(incident: Incident) -> list[str]:
-    """Whom it is done to."""
-    return [incident.device] if incident.role == "target" else list(incident.peers)
-
-
-def deny(asked: Asked, kind: str) -> Answer:
-    """Nobody was seen to do it: said with how long and how much was looked at; not that nobody did
-    where the sensor was blind, or no content was read that would show it."""
-    if not asked.view.seen_s > 0:  # NaN: no slot has traffic
-        return Answer(say("nobody_no_ip", asked.reply(False)), asked.found.facts)
-    unread = asked.requests.empty and kind not in _SHOWN_BY_FLOWS
-    reply: Reply = "unclear" if asked.blind or unread else asked.reply(False)
-    read, seen_s = len(asked.requests), asked.view.span_s
-    return Answer(say(kind, reply, name=asked.name, seen_s=seen_s, read=read), asked.sensor)
 
 
 def answer_talk(asked: Asked) -> Answer:

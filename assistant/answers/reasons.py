@@ -10,8 +10,11 @@ from assistant.answers.condition import describe_incident
 from assistant.answers.documents import find_quotations
 from assistant.answers.earlier import answer_began
 from assistant.answers.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
+from assistant.answers.several import list_of_device
 from assistant.answers.sides import reply_by_side
+from assistant.diagnosis.choosing import OWN, find_culprits
 from assistant.diagnosis.citations import Citation
+from assistant.diagnosis.compose import find_checks
 from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
@@ -152,6 +155,9 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
             kind, reply, text=text, names=asked.name_ends(incident), end_time_s=find_end(incident)
         )
         return Answer(line, (headline, *incident.facts[1:]), checks=checks, steps=True)
+    also, hostile = _list_further_steps(asked)
+    if hostile is not None:  # whoever attacks in several ways is under somebody's control
+        checks = (hostile.text, *checks)
     over = incident is not None and is_over(incident, asked.analysis)
     others = (
         () if asked.device else tuple(describe_incident(one, asked) for one in asked.found.others)
@@ -161,11 +167,32 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
         (
             *((say_span(asked, incident, ""),) if over and incident else ()),
             headline,
+            *also,
             *others[:_MOST],
         ),
         checks=checks[1:],
         steps=True,
     )
+
+
+def _list_further_steps(asked: Asked) -> tuple[list[Fact], Fact | None]:
+    """The first step for each further incident of the device that is meant; and that it be taken off, where
+    several kinds of attack come from it."""
+    if not asked.device:
+        return [], None
+    mine = list_of_device(asked, asked.device, OWN)
+    others = [one for one in mine if asked.incident is None or one.id != asked.incident.id]
+    steps = [
+        say("checks_also", what=read_playbook(one.label).short, step=find_checks(one)[0])
+        for one in others
+    ]
+    acts = {
+        one.label for one in mine
+        if one.label in ATTACKS and asked.device in find_culprits(one)
+    }  # fmt: skip
+    if len(acts) < 2:
+        return steps, None
+    return steps, say("checks_hostile", name=asked.name, n=len(acts))
 
 
 _RESTART = re.compile(

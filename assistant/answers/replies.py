@@ -20,7 +20,7 @@ from assistant.answers.descriptions import (
     describe_talks,
     name_unread,
 )
-from assistant.answers.partners import KINDS_OF
+from assistant.answers.partners import KINDS_OF, answer_who
 from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
@@ -150,6 +150,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return said
     if asked.query.protocol == "ntp":
         return _answer_clocks(asked)
+    if asked.query.relation == "refuse" and asked.device and asked.polar and not asked.second:
+        return answer_who(asked)  # "did plc-1 say no to anyone?"
     if not asked.device and asked.query.relation == "outside":
         return _reaches_outside(asked)
     if told := answer_units(asked):

@@ -34,8 +34,9 @@ _CLAUSE = re.compile(
     r"[;?!]|[.:](?= |$)| [-–] |, (?=(?:is|are|was|were|does|did|do|has|have|could|can|ist|sind|war|es|o es|esta)\b)"
 )
 # Whether somebody means harm is another question.
-_HARM = re.compile(
+HARM = re.compile(
     r"\b(?:attack\w*|hack\w*|malware|virus|hostile|malicious|intru\w+|sabotag\w*|deliberate\w*|on purpose|infect\w*"
+    r"|(?:g[eo]t|gets|getting|break|broke|came|come) (?:in|into|inside)"
     r"|compromis\w*|angriff\w*|ataque\w*|planned|maintenance|engineers?|tests?)\b"
 )
 # What asks for a list, a number or a document offers no sides by its "or".
@@ -74,7 +75,7 @@ def answer_sides(asked: Asked) -> Answer | None:
     if two and _WHOSE.search(asked.query.plain) and (told := _choose_end(asked, incident)):
         return told
     asks_else = asked.query.kind in _OF_OTHERS and not asked.query.guessed
-    if not asked.either or asks_else or _HARM.search(words) or _NO_CHOICE.search(words):
+    if not asked.either or asks_else or HARM.search(words) or _NO_CHOICE.search(words):
         return None
     clause = next((one for one in reversed(_CLAUSE.split(words)) if _OR.search(one)), words)
     options = [_read_option(one, asked) for one in _OR.split(clause)[:_MOST_OPTIONS]]

@@ -1,5 +1,6 @@
 """What fell into the time that a question names: "what happened between 14:05 and 14:10?"."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,11 +16,28 @@ from assistant.questions.times import Span, read_span
 _MOST = 8
 # Asked of these, the time says which incidents are meant.
 _OF_INCIDENTS = frozenset(
-    ("", "wrong", "why", "incidents", "health", "attack", "security", "affected", "reporting")
+    (
+        "",
+        "wrong",
+        "why",
+        "incidents",
+        "health",
+        "attack",
+        "security",
+        "affected",
+        "reporting",
+        "since",
+    )
 )
-_LISTED = frozenset(("", "wrong", "why", "incidents", "reporting"))
+_LISTED = frozenset(("", "wrong", "why", "incidents", "reporting", "since"))
 # A clock time in these is none of the capture's.
-_TIMELESS = frozenset(("code", "manual", "before", "help", "feedback", "since"))
+_TIMELESS = frozenset(("code", "manual", "before", "help", "feedback"))
+_WHEN = re.compile(
+    r"\b(?:since|when|beg[au]n|begins?|start\w*|how long|until|till|seit|wann|bis|begann|desde|cuando|empez\w*|hasta)\b"
+)
+WENT_ON = re.compile(
+    r"\b(?:what|was|que)\b.*\b(?:going on|went on|happen\w*|passier\w*|los|paso)\b"
+)
 
 
 def find_span(question: str, kind: str, analysis: Analysis) -> Span | None:
@@ -27,7 +45,10 @@ def find_span(question: str, kind: str, analysis: Analysis) -> Span | None:
     clock = clock_of(analysis)
     if kind in _TIMELESS:
         return None
-    return read_span(question, clock.start_s, clock.end_s, clock.zone)
+    span = read_span(question, clock.start_s, clock.end_s, clock.zone)
+    # "it began at 14:05?" asks for another time than "what went on at 14:05?".
+    others = kind == "since" and bool(_WHEN.search(question.lower()))
+    return None if others else span
 
 
 def narrow(analysis: Analysis, span: Span) -> Analysis:
@@ -61,7 +82,8 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
         ends = {"start_time_s": view.start_s, "end_time_s": view.end_s}
         line = say("time_outside", "unclear", **ends)
         return Answer(line, standing="inconclusive", refused=True)
-    if asked.query.kind not in _OF_INCIDENTS:
+    at_moment = asked.query.guessed and span.at_s is not None and bool(asked.device)
+    if asked.query.kind not in _OF_INCIDENTS and not at_moment:
         return None
     device = asked.device
     known = [one for one in analysis.incidents if not device or one.touches(device)]
@@ -71,7 +93,7 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
         line = say("time_nothing", name=asked.name, n=len(known), **ends)
         facts = tuple(describe_incident(one, asked) for one in nearest)
         return Answer(line, facts, standing="inconclusive", listing=True)
-    if device and inside and asked.query.kind == "reporting":
+    if device and inside and (asked.query.kind == "reporting" or at_moment):
         worst = worst_first(inside)[0]
         return tell_incident(worst) if worst.facts else None
     if device or not inside or asked.query.kind not in _LISTED:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.condition import judge_all
 from assistant.answers.intrusion import find_hostile, name_hostile
-from assistant.answers.partners import find_culprits
 from assistant.answers.past import STRENGTHS
-from assistant.answers.topics import find_topic
+from assistant.answers.topics import DNS, find_topic
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.spans import find_end, is_over
@@ -47,6 +47,8 @@ def answer_trouble(asked: Asked) -> Answer | None:
         return said
     asks_who = bool(_WHO.match(asked.query.plain))
     labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
+    if labels and DNS.search(asked.query.plain):  # "who got wrong addresses from dns?"
+        labels = ("name_resolution",) if find_incidents(asked, ("name_resolution",)) else labels
     elsewhere = asked.query.kind in _OTHERS and not asked.query.guessed
     if asked.query.kind == "logins" and asked.polar and _INSIDE.search(asked.query.plain):
         return None  # that somebody knocks does not say that the door opened

@@ -3,8 +3,9 @@
 import re
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.denials import deny
 from assistant.answers.descriptions import describe_requests
-from assistant.answers.partners import KINDS_OF, deny
+from assistant.answers.partners import KINDS_OF
 from assistant.facts.devices import newcomer_facts, writer_facts
 from assistant.facts.fact import Fact, kind_of, listed
 

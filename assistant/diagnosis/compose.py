@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
+from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import find_cause, read_playbook
@@ -207,7 +208,7 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
     who = analysis.view.name_of(found.device)
     if found.device in incident.peers[:1] and incident.role == "target":
         who = analysis.view.name_of(incident.device)  # who does it is asked about
-    elif found.device != incident.device:
+    elif found.device != incident.device and found.device not in find_culprits(incident):
         cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"
     does = read_playbook(incident.label).does(incident.role)
@@ -297,16 +298,20 @@ def _also(found: Investigation, analysis: Analysis) -> list[str]:
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
 
 
+def find_checks(incident: Incident) -> tuple[str, ...]:
+    """What to do about an incident, in order."""
+    playbook, cause = read_playbook(incident.label), find_cause(incident.facts)
+    if cause is not None:
+        return cause.checks
+    return playbook.target_checks if incident.role == "target" else playbook.checks
+
+
 def _checks(found: Investigation) -> tuple[str, ...]:
     incident = found.incident
     if incident is None:
         return found.condition.checks if found.condition else ()
-    playbook = read_playbook(incident.label)
+    steps = list(find_checks(incident)[:_MOST_CHECKS])
     source = incident.role != "target"
-    cause = find_cause(incident.facts)
-    steps = list(cause.checks if cause else playbook.checks if source else playbook.target_checks)[
-        :_MOST_CHECKS
-    ]
-    if cause is None and found.device != incident.device and source:
+    if not find_cause(incident.facts) and found.device != incident.device and source:
         steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
     return tuple(steps[:_MOST_CHECKS])

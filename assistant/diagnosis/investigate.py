@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.choosing import choose_incidents
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
-from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms, read_playbook
-from assistant.diagnosis.resemblance import LEAD, measure_resemblance
+from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import end_facts, health_fact, newcomer_facts, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
@@ -30,7 +30,7 @@ from assistant.questions.entities import (
     worst_first,
 )
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
-from traffic.labels import ATTACKS, NORMAL
+from traffic.labels import NORMAL
 from traffic.plant import is_link_local
 
 MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
@@ -165,6 +165,8 @@ def _investigate(
         mention = Mention(missing=(device,))
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
+    if device is None and named:  # who is named is meant, whatever the talk is about
+        focus = None
     incidents = choose_incidents(question, mention, analysis, focus)
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
@@ -191,75 +193,6 @@ def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
         for network in find_plant_networks(analysis.capture)
         if not any(one in ipaddress.ip_network(network) for one in ours)
     )
-
-
-_MANY_PEERS, _FEW_PEERS = 10, 2
-
-
-def choose_incidents(
-    question: str, mention: Mention, analysis: Analysis, focus: Incident | None = None
-) -> list[Incident]:
-    """Incidents that a question means, the likeliest first.
-
-    Those of the device it names, then those that touch it; all, where it names none. Among them
-    those of the symptom it speaks of come first, then that in focus, then the worst.
-    """
-    spoken, fitting = find_asked(question.lower()), find_symptoms(question)
-    ordered = worst_first(list(analysis.incidents))
-
-    def unfit(one: Incident) -> tuple[bool, bool, bool]:
-        return not speaks_of(one), one.label not in spoken, one.label not in fitting
-
-    def speaks_of(one: Incident) -> bool:
-        cause = find_cause(one.facts)
-        words = cause.asked if cause else ""
-        return bool(words and re.search(rf"\b(?:{words})\b", question.lower()))
-
-    ordered.sort(key=unfit)
-    targets = mention.devices[:1] or mention.peers
-    if not targets:
-        return ordered
-    own = [one for one in ordered if one.device in targets]
-    others = [
-        one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}
-    ]
-    # Who points at all of them, as a scan does, says little of each.
-    found = own + sorted(others, key=lambda one: len(one.peers) > _MANY_PEERS)
-    # A trifle of its own is not what ails a device that is attacked.
-    aimed = [
-        one
-        for one in others
-        if one.severity == "high" and one.label in ATTACKS and len(one.peers) <= _FEW_PEERS
-    ]
-    if own and aimed and all(one.severity == "low" for one in own):
-        found = [*aimed, *(one for one in found if one not in aimed)]
-    # What concerns all who are named comes first: "can I trust what hmi-2 shows from plc-2?".
-    if len(named := (*mention.devices, *mention.peers)) > 1:
-        found.sort(key=lambda one: not all(map(one.touches, named)))
-    # "how strong was the flood at broker-1?", "why can edge-1 not resolve names?": what else is wrong
-    # there explains neither.
-    found.sort(key=unfit)
-    if found and focus is not None:
-        found.sort(key=lambda one: (unfit(one), one.id != focus.id))
-    tied = [one for one in found if unfit(one) == unfit(found[0])]
-    lead = LEAD if focus is None else _LEAD_OF_FOCUS
-    return [*_put_meant_first(question, tied, analysis, lead), *found[len(tied) :]]
-
-
-_LEAD_OF_FOCUS = 4 * LEAD  # "who notices it?" means what is talked about, whatever it resembles
-
-
-def _put_meant_first(
-    question: str, found: list[Incident], analysis: Analysis, lead: float
-) -> list[Incident]:
-    """The same with the incident in front that a question means, where its words tell."""
-    if len(found) < 2:
-        return found
-    near = measure_resemblance(question, found, analysis)
-    meant = int(near.argmax())
-    if near[meant] < near[0] + lead:
-        return found
-    return [found[meant], *found[:meant], *found[meant + 1 :]]
 
 
 def _explain(

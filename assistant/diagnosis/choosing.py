@@ -1,0 +1,170 @@
+"""Which incident a question means: one score for all that its words say of each.
+
+What a cause is called, its kind of trouble, its symptoms, the devices that are named and their part in
+it, whether it is aimed at them, what the talk is about, how severe it is.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms
+from assistant.diagnosis.resemblance import LEAD, measure_resemblance
+from assistant.diagnosis.spans import find_end, find_start
+from assistant.facts.fact import kind_of
+from assistant.facts.traffic_view import TrafficView
+from assistant.questions.entities import Mention, worst_first
+from assistant.questions.times import Span, read_span
+from traffic.labels import ATTACKS
+
+# What the words of a question say, the plainer the more; together they outweigh whose it is.
+_CAUSE, _LABEL, _SYMPTOM, _AIMED = 12.0, 6.0, 2.5, 2.0
+_AT_THAT_TIME, _SPOKEN = 3.0, 2.0
+# What is spoken, where a question names it: the facts of what is meant name it too.
+_SERVICES = re.compile(
+    r"\b(?:telnet|ssh|ftp|rdp|vnc|snmp|https?|modbus|mqtt|dns|ntp|bacnet|dnp3|s7|opc ?ua|profinet|icmp|pings?|udp"
+    r"|arp)\b"
+)
+# Part that a named device has in it. Who is one of many says little: a scan, a dead clock.
+OWN, END, LISTED, ONE_OF_MANY = 3.0, 2.0, 1.0, 0.5
+_SEVERE = {"high": 1.5, "medium": 0.75}
+_FOCUS = 2.4  # less than a symptom, more than how severe another is
+_MANY_PEERS, _FEW_PEERS = 10, 2
+_NEAR = 1.5  # of the best score, within which the meaning of the words decides
+_LEAD_OF_FOCUS = 4 * LEAD  # "who notices it?" means what is talked about, whatever it resembles
+# Devices that take part beside the one it is named by, as its like and not as its victims.
+_OF_MANY = frozenset(("ddos", "device_silent"))
+
+# "what hit plc-1?", "is it being attacked?" mean what is done to it.
+AIMED_AT = re.compile(
+    r"\b(?:who|what|whom|wer|was|quien|que)(?: \w+)? (?:has |have |is |was |are |were )?"
+    r"(?:hits?|hit|hitting|attack\w*|scann?\w*|flood\w*|hammer\w*|target\w*|prob(?:es|ed|ing)|spoof\w*|knock\w*"
+    r"|mess(?:es|ed|ing) with|greift|angegriffen|ataca\w*)\b(?! (?:dev|it|he|she|they) )"
+    r"|\b(?:being|got|gets|get|been|was|were|is|are) (?:\w+ )?(?:hit|attacked|scanned|flooded|hammered|targeted|probed"
+    r"|swept)\b(?! (?:by|from) dev\b)|\bunder attack\b|\b(?:done|happened) to (?:dev|it|him|[a-z]+-?\d+)\b"
+)
+
+
+def find_culprits(incident: Incident) -> list[str]:
+    """Who does it: of a flood from many all who take part; who is suffered from where it is known."""
+    if incident.role == "target":
+        if incident.facts and kind_of(incident.facts[0]) == "duplicate":
+            return [incident.device]  # the second machine has no address of its own
+        most = len(incident.peers) if incident.label == "ddos" else 1
+        return list(incident.peers[:most]) or [incident.device]
+    others = [one for one in incident.related if one not in incident.peers]
+    return [incident.device, *(others if incident.label == "ddos" else ())]
+
+
+def find_targets(incident: Incident) -> list[str]:
+    """Whom it is done to: of false addresses those whose address is claimed, not all who talk with them."""
+    if incident.role == "target":
+        return [incident.device]
+    if incident.label != "spoofing" or not incident.facts:
+        return list(incident.peers)
+    claimed = [one for one in incident.peers if _is_named(one, incident.facts[0].text)]
+    return claimed or list(incident.peers)
+
+
+def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
+    """How much a device has to do with an incident: 3 whose it is, 2 at its other end, 1 or less where it
+    is listed among others, 0 where it has nothing to do with it."""
+    if not incident.touches(device):
+        return 0.0
+    first = incident.facts[0] if incident.facts else None
+    named = first is not None and _is_named(view.name_of(device), first.text)
+    if device == incident.device or (incident.label in _OF_MANY and named):
+        return OWN
+    few = len(incident.peers) <= _MANY_PEERS
+    if few and (named or device in incident.peers[:_FEW_PEERS]):
+        return END
+    return LISTED if few or named else ONE_OF_MANY
+
+
+def _is_named(name: str, text: str) -> bool:
+    return bool(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\d)", text))
+
+
+def attacks(incident: Incident, device: str) -> bool:
+    """Whether an incident is an attack that is done to a device."""
+    done_to = device in find_targets(incident) and device not in find_culprits(incident)
+    return incident.label in ATTACKS and done_to
+
+
+def choose_incidents(
+    question: str, mention: Mention, analysis: Analysis, focus: Incident | None = None
+) -> list[Incident]:
+    """Incidents that a question means, the likeliest first.
+
+    Those that touch one of the devices which it names; all, where it names none. The best score is first; among
+    those near to it, with the same words to their names, the one that means most the same.
+    """
+    words = question.lower()
+    spoken, fitting = find_asked(words), find_symptoms(words)
+    named = (*mention.devices, *mention.peers)
+    targets = mention.devices[:1] or mention.peers
+    if mention.alike:  # of several of one kind the first is meant
+        named = targets
+    services = {found.rstrip("s") for found in _SERVICES.findall(words)}
+    aimed = bool(targets and AIMED_AT.search(words))
+
+    def score_words(one: Incident) -> float:
+        cause = find_cause(one.facts)
+        called = cause.asked if cause else ""
+        by_cause = bool(called and re.search(rf"\b(?:{called})\b", words))
+        score = _CAUSE * by_cause + _LABEL * (one.label in spoken)
+        score += _SYMPTOM * (one.label in fitting) + _SPOKEN * any(map(_speaks(one), services))
+        return score + _AIMED * any(aimed and attacks(one, target) for target in targets)
+
+    view, plant = analysis.view, analysis.plant
+    span = read_span(question, view.start_s, view.end_s, plant.time_zone if plant else "")
+
+    def score(one: Incident) -> float:
+        part = sum(measure_part(one, device, analysis.view) for device in named)
+        if mention.alike:  # of several that are named by their kind one is meant
+            part = max(
+                (measure_part(one, device, analysis.view) for device in targets), default=0.0
+            )
+        of_focus = _FOCUS * (focus is not None and one.id == focus.id)
+        at_time = _AT_THAT_TIME * (span is not None and _lasts_at(one, span))
+        return score_words(one) + part + of_focus + at_time + _SEVERE.get(one.severity, 0.0)
+
+    found = worst_first(list(analysis.incidents))
+    if targets:
+        meant = {focus.id} if focus is not None else set[str]()
+        found = [one for one in found if one.id in meant or any(map(one.touches, named))]
+    found.sort(key=score, reverse=True)
+    if not found:
+        return []
+    most, by_words = score(found[0]), score_words(found[0])
+    tied = [one for one in found if score(one) >= most - _NEAR and score_words(one) == by_words]
+    lead = LEAD if focus is None else _LEAD_OF_FOCUS
+    first = _find_meant(question, tied, analysis, lead)
+    return [first, *(one for one in found if one is not first)]
+
+
+def _speaks(incident: Incident) -> Callable[[str], bool]:
+    text = " ".join(fact.text for fact in incident.facts).lower()
+    return lambda service: service in text
+
+
+def _lasts_at(incident: Incident, span: Span) -> bool:
+    """Whether it went on at the minute that was named, and not only near to it."""
+    if span.at_s is None:
+        return False
+    return find_start(incident)[0] < span.at_s + _MINUTE_S and find_end(incident) >= span.at_s
+
+
+_MINUTE_S = 60.0
+
+
+def _find_meant(
+    question: str, found: Sequence[Incident], analysis: Analysis, lead: float
+) -> Incident:
+    """The incident that a question means, where its words tell; else the first."""
+    if len(found) < 2:
+        return found[0]
+    near = measure_resemblance(question, found, analysis)
+    meant = int(near.argmax())
+    return found[0] if near[meant] < near[0] + lead else found[meant]
