@@ -111,6 +111,10 @@ def test_whether_it_was_another_trouble_is_told_by_time(busy):
     assert "the scan was at another time" in said
 
 
+def test_a_device_that_failed_once_is_told_so_where_that_was_asked(busy):
+    assert "failed 1 time: silent device from" in _first_line("was plc-1 off once or twice?", busy)
+
+
 def test_a_device_that_failed_twice_failed_twice(busy):
     down = _incident(busy, "service_down", PLC, at_s=100, severity="medium")
     twice = replace(busy, incidents=(*busy.incidents[:3], down))

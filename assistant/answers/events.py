@@ -119,7 +119,7 @@ _OF_THE_ATTACK = re.compile(
 # "does it still answer?" asks for now, and not for the time of an attack.
 _MEANWHILE = re.compile(
     r"\b(?:during|while|under|despite|meanwhile|through|then|keep|kept|survive\w*|cope\w*|withst\w+|pings?"
-    r"|by it|from it)\b"
+    r"|by it|from it|(?:the )?others)\b"
 )
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
 from assistant.answers.condition import describe_incident
+from assistant.answers.denials import find_contrary
+from assistant.answers.descriptions import describe_requests, name_times
 from assistant.answers.partners import UNDER_CONTROL
 from assistant.answers.sides import HARM
 from assistant.detection.incidents import Incident
@@ -24,6 +26,7 @@ from assistant.diagnosis.choosing import (
 from assistant.diagnosis.playbook import find_asked, find_cause, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Value, listed
+from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 
@@ -53,6 +56,7 @@ def answer_several(asked: Asked) -> Answer | None:
         or _answer_identity(asked)
         or _answer_does_too(asked)
         or _answer_whom_else(asked)
+        or _answer_who_else_failed(asked)
         or _answer_else(asked)
         or _answer_suffered(asked)
         or (tell_all(asked, asked.device, END) if _ALL.search(asked.query.plain) else None)
@@ -289,6 +293,38 @@ def _answer_whom_else(asked: Asked) -> Answer | None:
     line = say("whom_else", asked.reply(True), names=names, others=asked.view.names_of(hit, _MOST))
     told = [one for one in acts if set(find_targets(one)) & set(hit)]
     return Answer(line, tuple(describe_incident(one, asked) for one in told), listing=True)
+
+
+_FAILED = re.compile(
+    r"\b(?:could|can|did) (?:not|no longer) (?:log|connect|get|come|reach)\b"
+    r"|\b(?:turned away|refused|rejected|locked out|denied|not let in|kept out)\b"
+)
+
+
+def _answer_who_else_failed(asked: Asked) -> Answer | None:
+    """Who else was refused by a server, or got no answer: "who else could not log in at the broker?"."""
+    plain, focus = asked.query.plain, asked.focus
+    if (
+        focus is None
+        or not asked.device
+        or not (_WHOM_ELSE.search(plain) and _FAILED.search(plain))
+    ):
+        return None
+    rows = asked.requests
+    rows = rows[rows["server"] == asked.device]
+    rows = rows[is_refused(rows) | (rows["outcome"] == "unanswered")]
+    rows = rows[~rows["client"].isin([focus.device, *focus.peers])]
+    if rows.empty:
+        return None
+    order = rows["client"].astype("str").value_counts()
+    names = [f"{asked.view.name_of(str(one))} ({name_times(int(n))})" for one, n in order.items()]
+    counts: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(order)}
+    line = say(
+        "failed_too", asked.reply(True), name=asked.name, n=len(order), names=listed(names, _MOST),
+        **counts,
+    )  # fmt: skip
+    doors = (one.facts[0] for one in find_contrary(asked, "nobody_refuse"))  # at which none asks
+    return Answer(line, (*doors, *describe_requests(rows, asked.view, refused=True)))
 
 
 # "who else attacked dev?" asks for others who do it.
