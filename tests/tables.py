@@ -32,7 +32,7 @@ def unanswered(ts: float, orig: str, resp: str, port: int, **more: object) -> di
 
 
 def capture(*rows: dict[str, object], evidence: list[tuple] = ()) -> Capture:
-    """A capture of these flows; ``evidence`` are rows of EVIDENCE_COLUMNS."""
+    """A capture of these flows; ``evidence`` are rows of EVIDENCE_COLUMNS, moments left out."""
     flows = pd.DataFrame(list(rows) or [flow(0, DEVICE, PLC, 1)])
     flows = flows.sort_values("ts", kind="stable", ignore_index=True)
     flows = flows.astype(dict.fromkeys(COUNTS, float))
@@ -40,8 +40,9 @@ def capture(*rows: dict[str, object], evidence: list[tuple] = ()) -> Capture:
     made = Capture(flows, spread(flows))
     if not evidence:
         return made
-    types = made.evidence.dtypes.to_dict()
-    return replace(made, evidence=pd.DataFrame(evidence, columns=EVIDENCE_COLUMNS).astype(types))
+    counted = pd.DataFrame(evidence, columns=EVIDENCE_COLUMNS[:7])
+    counted = counted.reindex(columns=EVIDENCE_COLUMNS).astype(made.evidence.dtypes.to_dict())
+    return replace(made, evidence=counted)
 
 
 def read_phrases(text: str) -> list[str]:

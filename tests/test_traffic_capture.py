@@ -5,7 +5,14 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, Capture, join_evidence, spread
+from traffic.capture import (
+    ACTIVITY_COLUMNS,
+    ACTIVITY_COUNTS,
+    FLOW_COLUMNS,
+    Capture,
+    join_evidence,
+    spread,
+)
 
 _BASE = {
     **dict.fromkeys(FLOW_COLUMNS, np.nan),
@@ -25,7 +32,8 @@ def make_flows(*rows: dict) -> pd.DataFrame:
 
 
 def rows_of(activity: pd.DataFrame) -> list[tuple[int, ...]]:
-    return [tuple(int(value) for value in row) for row in activity[ACTIVITY_COLUMNS].to_numpy()]
+    counts = activity[["flow", "slot", *ACTIVITY_COUNTS]].to_numpy()
+    return [tuple(int(value) for value in row) for row in counts]
 
 
 def test_spread_three_packets_over_twenty_seconds_put_one_in_each_slot() -> None:

@@ -275,7 +275,7 @@ def test_what_nobody_sent_is_no_evidence(tmp_path):
     assert evidence.empty
     assert evidence.dtypes.astype(str).to_dict() == {
         "slot": "int64", "src": "str", "dst": "str", "kind": "str", "code": "int64", "count": "int64",
-        "distinct": "int64",
+        "distinct": "int64", "first_s": "float64", "last_s": "float64",
     }  # fmt: skip
 
 

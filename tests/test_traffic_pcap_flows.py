@@ -22,7 +22,7 @@ from frames import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.capture import Capture, spread
+from traffic.capture import ACTIVITY_COUNTS, ACTIVITY_TIMES, Capture, spread
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.samples import make_samples
@@ -243,10 +243,16 @@ def test_a_service_is_named_by_its_first_bytes(tmp_path, port, ask, reply, servi
 def test_activity_places_each_packet_in_its_half_open_slot(tmp_path):
     frames = [client(999.99, "S", 100), server(1000.0, "SA", 500)]
     frames += [client(1009.999, "A", 101), client(1010.0, "A", 101)]
-    assert read(tmp_path, frames).activity.values.tolist() == [
+    activity = read(tmp_path, frames).activity
+    assert activity[["flow", "slot", *ACTIVITY_COUNTS]].values.tolist() == [
         [0, 99, 1, 0, 40, 0, 1],
         [0, 100, 1, 1, 40, 40, 0],
         [0, 101, 1, 0, 40, 0, 0],
+    ]
+    assert activity[ACTIVITY_TIMES].fillna(0).values.tolist() == [
+        [999.99, 999.99, 0, 0],
+        [1009.999, 1009.999, 1000.0, 1000.0],
+        [1010.0, 1010.0, 0, 0],
     ]
 
 

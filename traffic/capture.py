@@ -33,12 +33,12 @@ FLOW_COLUMNS = [
     "duration", "orig_bytes", "resp_bytes", "conn_state", "missed_bytes", "history", "orig_pkts",
     "orig_ip_bytes", "resp_pkts", "resp_ip_bytes",
 ]  # fmt: skip
-ACTIVITY_COLUMNS = [
-    "flow", "slot", "orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns",
-]  # fmt: skip
+ACTIVITY_COUNTS = ["orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns"]
+ACTIVITY_TIMES = ["orig_first_s", "orig_last_s", "resp_first_s", "resp_last_s"]
+ACTIVITY_COLUMNS = ["flow", "slot", *ACTIVITY_COUNTS, *ACTIVITY_TIMES]
 _EVIDENCE_TYPES = {
     "slot": "int64", "src": "str", "dst": "str", "kind": "str", "code": "int64", "count": "int64",
-    "distinct": "int64",
+    "distinct": "int64", "first_s": "float64", "last_s": "float64",
 }  # fmt: skip
 EVIDENCE_COLUMNS = list(_EVIDENCE_TYPES)
 END_PROBE = 1  # code of a retransmission that tells of no loss: see traffic.pcap.tcp
@@ -57,18 +57,19 @@ NOTICE_COLUMNS = list(_NOTICE_TYPES)
 
 def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Put pieces of evidence together: one row per ``slot src dst kind code``, counts and distinct
-    targets added.
+    targets added, the first and the last moment kept.
 
     Args:
-        parts: tables with ``EVIDENCE_COLUMNS``, possibly none.
+        parts: tables with ``EVIDENCE_COLUMNS``, possibly none; moments may be missing.
     """
     parts = [part for part in parts if len(part)]
     if not parts:
         return _empty_evidence()
     keys = EVIDENCE_COLUMNS[:5]
-    rows = pd.concat(parts, ignore_index=True).astype({"src": "str", "dst": "str", "kind": "str"})
-    totals = rows.groupby(keys, as_index=False)[["count", "distinct"]].sum()
-    return totals.astype({"count": "int64"})
+    rows = pd.concat(parts, ignore_index=True).reindex(columns=EVIDENCE_COLUMNS)
+    rows = rows.astype({"src": "str", "dst": "str", "kind": "str"})
+    how = {"count": "sum", "distinct": "sum", "first_s": "min", "last_s": "max"}
+    return rows.groupby(keys, as_index=False).agg(how).astype({"count": "int64"})
 
 
 def _empty_evidence() -> pd.DataFrame:
@@ -95,9 +96,12 @@ class Capture:
             base/protocols/conn); unknown counts are NaN, never 0. The RangeIndex is the flow's
             number.
         activity: one row per flow and slot with packets: ``flow slot orig_pkts resp_pkts orig_bytes
-            resp_bytes orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s).
+            resp_bytes orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s). And
+            when the first and the last packet of either side passed, ``orig_first_s orig_last_s
+            resp_first_s resp_last_s``: NaN of a side that sent none, and where only a log tells.
         evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct``
-            targets; ``src`` asked or sent, ``dst`` was asked or received.
+            targets, the first at ``first_s`` and the last at ``last_s`` (NaN where nothing tells);
+            ``src`` asked or sent, ``dst`` was asked or received.
         delays: how long TCP segments waited for their acknowledgement, counted; see
             ``traffic.delays``.
         sessions: one row per TCP connection: who ended it and how; see ``empty_sessions``.
@@ -152,7 +156,7 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
         flows: shape (n_flows, ...), Zeek's names; counts NaN where unknown.
 
     Returns:
-        Activity, shape (n_active, 7), sorted by ``flow`` and ``slot``. A flow without known counts
+        Activity, shape (n_active, 11), without times, sorted by ``flow`` and ``slot``. A flow without known counts
         is active in its first slot with no packets; one whose packets Zeek dropped for bad
         checksums (history ``C``, counts 0) had at least that many, as ``zeek -C`` would count them.
         Never more rows for a flow than it has slots, or packets + 1.
@@ -180,7 +184,8 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     flow = active["flow"].to_numpy()
     starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
     syns = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts)
-    return active.assign(orig_syns=syns.astype("int64"))[ACTIVITY_COLUMNS]
+    times = dict.fromkeys(ACTIVITY_TIMES, np.nan)
+    return active.assign(orig_syns=syns.astype("int64"), **times)[ACTIVITY_COLUMNS]
 
 
 def last_slot(flows: pd.DataFrame) -> int:

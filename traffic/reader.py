@@ -142,7 +142,9 @@ def _read_zeek(path: Path, kept: KeptLogs | None = None) -> Capture:
 
 def _read_evidence(path: Path, types: dict) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=types, usecols=EVIDENCE_COLUMNS)[EVIDENCE_COLUMNS]
+        # Simulated packets have a slot and no moment in it.
+        counted = pd.read_csv(path, dtype=types, usecols=EVIDENCE_COLUMNS[:7])
+        return counted.reindex(columns=EVIDENCE_COLUMNS)
     except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
         raise UserError(
             f"{path} cannot be read: {str(error).splitlines()[0]}; expected what faultwise simulate writes beside a "

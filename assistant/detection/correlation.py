@@ -7,7 +7,7 @@ a false address   A spoofing/target,  B service_down/target (peer A)            
 one link          A congestion,  B congestion, at the same time                                          -> the heavier
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -27,6 +27,9 @@ _NEAR_S = 600.0  # alerts of one device, label and peer within this are one
 _MANY = 3  # senders of a distributed flood
 _SENDER_SHARE = 0.25  # of what the largest sends; less is the traffic of every day
 _CLEARLY = 2.0  # times as many packets
+# Moments of a rule's facts at which it begins, the one that tells most first; and at which it ends.
+_BEGINS = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
+_ENDS = ("over_time_s", "until_time_s", "last_time_s", "end_time_s", "back_time_s")
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
 
 
@@ -115,19 +118,23 @@ def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
     found = attribute(view, hit.device, profile, hit.role, hit.slots)
     if hit.rules_out:
         # The rule names who is concerned and since when more exactly than a label can.
-        values = hit.fact.values
-        start_s = values.get("since_time_s", values.get("start_time_s", values.get("first_time_s")))
+        edges = float(hit.slots.min()) * SAMPLE_S, float(hit.slots.max() + 1) * SAMPLE_S
         found = replace(
             found,
             peers=tuple(dict.fromkeys((*hit.peers, *found.peers))),
-            start_s=float(start_s) if start_s is not None else float(hit.slots.min()) * SAMPLE_S,
-            end_s=float(hit.slots.max() + 1) * SAMPLE_S,
+            start_s=next(_moments(hit.facts[:1], _BEGINS), edges[0]),
+            end_s=min(max(_moments(hit.facts, _ENDS), default=edges[1]), edges[1]),
         )
     rows = np.zeros(0, np.int64)
     mass = float("inf")
     return Alert(
         hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out, hit.peers
     )
+
+
+def _moments(facts: Sequence[Fact], names: Sequence[str]) -> Iterator[float]:
+    """The values of these names in the order of the names."""
+    return (float(one.values[name]) for name in names for one in facts if name in one.values)
 
 
 def is_vetoed(alert: Alert, view: TrafficView) -> bool:

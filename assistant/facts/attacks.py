@@ -9,7 +9,7 @@ import pandas as pd
 from assistant.facts.attribution import FEW_ENDPOINTS, Attribution
 from assistant.facts.fact import Fact, Proof, Value, by_count, listed, make_fact, make_facts, plural
 from assistant.facts.proofs import from_to, pick_frames
-from assistant.facts.traffic_view import TrafficView, busiest_pairs
+from assistant.facts.traffic_view import TrafficView, busiest_pairs, first_and_last
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.modbus import EXCEPTIONS as MODBUS_EXCEPTIONS
 from traffic.pcap.protocols.modbus import FUNCTIONS as MODBUS_FUNCTIONS
@@ -273,7 +273,7 @@ def _first_and_last(view: TrafficView, rows: pd.DataFrame) -> dict[str, Value]:
     """When the first and the last of some requests came; the edges of their samples where only logs
     tell."""
     asked = view.requests_of(rows)["ts"]
-    first_s, last_s = rows["slot"].min() * SAMPLE_S, (rows["slot"].max() + 1) * SAMPLE_S
+    first_s, last_s = first_and_last(rows)
     if len(asked):
         first_s, last_s = float(asked.min()), float(asked.max())
     return {"first_time_s": first_s, "last_time_s": last_s}
@@ -370,12 +370,13 @@ def spoofing_facts(found: Attribution, view: TrafficView, windows: Sequence[floa
     facts = []
     claims = found.evidence[found.evidence["kind"] == "arp_conflict"]
     for address, rows in claims.groupby("dst"):
+        first_s, last_s = first_and_last(rows)
         values: dict[str, Value] = {
             "address": view.name_of(str(address)),
             "machines": int(rows["distinct"].max()),
             "claims": int(rows["count"].sum()),
-            "first_time_s": rows["slot"].min() * SAMPLE_S,
-            "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+            "first_time_s": first_s,
+            "last_time_s": last_s,
         }
         facts.append(make_fact("conflict", _SENTENCES["conflict"], values, windows))
         macs = view.macs_of(str(address))

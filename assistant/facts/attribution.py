@@ -16,7 +16,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import FEW_ENDPOINTS, TrafficView, count_by_peer, quiet_spell
+from assistant.facts.traffic_view import (
+    FEW_ENDPOINTS,
+    TrafficView,
+    count_by_peer,
+    first_and_last,
+    quiet_spell,
+)
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 from traffic.samples import SERVICES
@@ -372,8 +378,8 @@ def attribute(
     elif len(flows):
         start_s, end_s = float(flows["since_s"].min()), float(flows["until_s"].max())
     else:
-        covered = evidence["slot"].to_numpy() if len(evidence) else slots
-        start_s, end_s = float(covered.min()) * SAMPLE_S, float(covered.max() + 1) * SAMPLE_S
+        edges = float(slots.min()) * SAMPLE_S, float(slots.max() + 1) * SAMPLE_S
+        start_s, end_s = first_and_last(evidence) if len(evidence) else edges
     if rule.spans_silence and role == "source":
         start_s, end_s = quiet_spell(view, device, start_s, end_s) or (start_s, end_s)
     return Attribution(device, rule.label, flows, evidence, peers, start_s, end_s)

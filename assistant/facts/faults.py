@@ -7,7 +7,7 @@ import pandas as pd
 from assistant.facts.attacks import refusal_facts
 from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, make_facts
-from assistant.facts.traffic_view import TrafficView, busiest_pairs, quiet_spell
+from assistant.facts.traffic_view import TrafficView, busiest_pairs, first_and_last, quiet_spell
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.dns import RESPONSE_CODES
 
@@ -171,12 +171,13 @@ def _unanswered_facts(
     facts = []
     for asker in by_count(arp["src"].repeat(arp["count"].tolist()))[:_MOST_ASKERS]:
         rows = arp[arp["src"] == asker]
+        first_s, last_s = first_and_last(rows)
         values: dict[str, Value] = {
             "asker": view.name_of(str(asker)),
             "silent": view.name_of(silent),
             "asked": int(rows["count"].sum()),
-            "start_time_s": rows["slot"].min() * SAMPLE_S,
-            "end_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+            "start_time_s": first_s,
+            "end_time_s": last_s,
         }
         facts.append(make_fact("arp", _SENTENCES["arp"], values, windows))
     tried = found.flows[(found.flows["dst"] == silent) & (found.flows["proto"] == "tcp")]

@@ -33,7 +33,8 @@ class TrafficView:
             service state history``, packets and bytes of either side, ``syns``, ``answered``,
             ``refused``, ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
-            slot).
+            slot), and the same of the packets of either side: ``src_first_s src_last_s
+            dst_first_s dst_last_s``.
         evidence: as in the capture, but for what was sent again and tells of no loss.
         delays, sessions, exchanges, quality: as in the capture.
         records: as in the capture: logs and readings of the devices.
@@ -323,7 +324,7 @@ class TrafficView:
 
     def flows_of(self, device: str) -> pd.DataFrame:
         """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes
-        got_bytes sent_pkts``."""
+        got_bytes sent_pkts sent_first_s sent_last_s``."""
         if device not in self._flows:
             found = _find_rows(self._places, device)
             self._flows[device] = _one_side(self.flow_slots.take(found), device)
@@ -421,6 +422,8 @@ def _one_side(rows: pd.DataFrame, device: str) -> pd.DataFrame:
         sent_bytes=np.where(out, rows["src_bytes"], rows["dst_bytes"]),
         got_bytes=np.where(out, rows["dst_bytes"], rows["src_bytes"]),
         sent_pkts=np.where(out, rows["src_pkts"], rows["dst_pkts"]),
+        sent_first_s=np.where(out, rows["src_first_s"], rows["dst_first_s"]),
+        sent_last_s=np.where(out, rows["src_last_s"], rows["dst_last_s"]),
     )
 
 
@@ -437,6 +440,17 @@ def _read_macs(
     return {str(ip): frozenset(macs) for ip, macs in known.groupby("ip")["mac"]}
 
 
+def first_and_last(evidence: pd.DataFrame) -> tuple[float, float]:
+    """When the first and the last event of some evidence was; the edges of its slots where nothing
+    tells."""
+    first_s, last_s = evidence["first_s"].min(), evidence["last_s"].max()
+    slot = evidence["slot"]
+    return (
+        float(slot.min() * SAMPLE_S if np.isnan(first_s) else first_s),
+        float((slot.max() + 1) * SAMPLE_S if np.isnan(last_s) else last_s),
+    )
+
+
 def quiet_spell(
     view: TrafficView, device: str, start_s: float, end_s: float
 ) -> tuple[float, float] | None:
@@ -450,8 +464,9 @@ def quiet_spell(
     asked = view.evidence_of_kind("arp_request")
     asked = asked[asked["src"] == device]
     sent = flows[flows["sent_pkts"] > 0]
-    since = np.concatenate([sent["since_s"], asked["slot"] * SAMPLE_S])
-    until = np.concatenate([sent["until_s"], (asked["slot"] + 1) * SAMPLE_S])
+    slot_s = asked["slot"] * SAMPLE_S
+    since = np.concatenate([sent["sent_first_s"], asked["first_s"].fillna(slot_s)])
+    until = np.concatenate([sent["sent_last_s"], asked["last_s"].fillna(slot_s + SAMPLE_S)])
     if not len(since):
         return None
     order = np.argsort(since)

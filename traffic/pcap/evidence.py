@@ -34,7 +34,7 @@ def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> p
         spoken: evidence of application protocols by kind.
 
     Returns:
-        Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
+        Shape (n, 9), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
     """
     events = _find_arp(packets) | _find_tcp(packets.table, segments)
     events["unreachable"] = _find_unreachable(packets.table)
@@ -49,8 +49,8 @@ def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> p
 
 
 def _count_events(events: Events) -> pd.DataFrame:
-    """One row per ``slot src dst kind code``: ``count`` events with ``distinct`` targets; sides are
-    numbers of addresses."""
+    """One row per ``slot src dst kind code``: ``count`` events with ``distinct`` targets, the first
+    and the last moment; sides are numbers of addresses."""
     kinds = sorted(events)
     tables = [events[kind].assign(kind=code) for code, kind in enumerate(kinds)]
     rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
@@ -58,6 +58,8 @@ def _count_events(events: Events) -> pd.DataFrame:
     group, first = number_groups(*(rows[name].to_numpy() for name in _KEYS))
     counted = rows[_KEYS].iloc[first].astype("int64").reset_index(drop=True)
     counted["count"] = np.bincount(group)
+    moments = rows["ts"].groupby(group)
+    counted["first_s"], counted["last_s"] = moments.min().to_numpy(), moments.max().to_numpy()
     aimed = np.flatnonzero(rows["target"] >= 0)
     once = aimed[number_groups(group[aimed], rows["target"].to_numpy()[aimed])[1]]
     known = np.full(len(first), -1)

@@ -414,4 +414,17 @@ def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
     orig_bytes, resp_bytes = _sum_sides(work["ip_bytes"].to_numpy(), is_orig, head)
     counts = [orig_pkts, resp_pkts, orig_bytes, resp_bytes, _sum_sides(opens, is_orig, head)[0]]
     columns = [flow[order], slot[order], *(count[order].astype(np.int64) for count in counts)]
+    for side in (is_orig, ~is_orig):
+        columns += [times[order] for times in _first_and_last(work["ts"].to_numpy(), side, head)]
     return pd.DataFrame(dict(zip(ACTIVITY_COLUMNS, columns, strict=True)), copy=False)
+
+
+def _first_and_last(
+    ts: np.ndarray, mine: np.ndarray, head: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """When the first and the last packet of one side passed, for runs that begin at ``head``; NaN
+    where it sent none."""
+    if not len(head):
+        return np.zeros(0), np.zeros(0)
+    seen = np.where(mine, ts, np.nan)
+    return np.fmin.reduceat(seen, head), np.fmax.reduceat(seen, head)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.arrays import count_up
-from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
+from traffic.capture import ACTIVITY_COUNTS, EVIDENCE_COLUMNS, SAMPLE_S, spread
 from traffic.simulation.distributions import log_uniform
 from traffic.simulation.plant import WIRELESS
 from traffic.simulation.scenario import LossInterval, Scenario
@@ -48,7 +48,7 @@ def packet_activity(flows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFra
     rest = np.setdiff1d(np.arange(len(flows)), np.concatenate([spaced, loose]))
     parts = [_place(flows.iloc[rest], rest), _place(*_cut_loose(flows, loose, rng))]
     pieces = pd.concat([*parts, _place_exchanges(flows, spaced, rng), alive], ignore_index=True)
-    counts = [*ACTIVITY_COLUMNS[2:], "spoken"]
+    counts = [*ACTIVITY_COUNTS, "spoken"]
     pieces = pieces.groupby(["flow", "slot"], as_index=False)[counts].sum()
     seen = (pieces["orig_pkts"] + pieces["resp_pkts"] > 0) | ~pieces["flow"].duplicated()
     return pieces[seen].reset_index(drop=True)
@@ -339,7 +339,7 @@ def make_evidence(
     parts.append(_rows(_turned(lost), "retransmission", count=lost["back"]))
     parts.append(_zero_windows(scenario, rows))
     parts.append(_rows(make_arp_requests(scenario, rows), "arp_request"))
-    return _summed([part[EVIDENCE_COLUMNS] for part in parts if len(part)], scenario)
+    return _summed([part for part in parts if len(part)], scenario)
 
 
 def _rows(
@@ -349,7 +349,8 @@ def _rows(
     count: int | np.ndarray | pd.Series = 1,
     distinct: int | np.ndarray = 0,
 ) -> pd.DataFrame:
-    return table.assign(kind=kind, code=code, count=count, distinct=distinct)[EVIDENCE_COLUMNS]
+    found = table[["slot", "src", "dst"]]
+    return found.assign(kind=kind, code=code, count=count, distinct=distinct)
 
 
 def _turned(rows: pd.DataFrame) -> pd.DataFrame:
@@ -367,7 +368,7 @@ def _summed(parts: list[pd.DataFrame], scenario: Scenario) -> pd.DataFrame:
     table = table[(table["count"] > 0) & (table["slot"] >= first) & (table["slot"] < last)]
     keys = ["slot", "src", "dst", "kind", "code"]
     sums = table.groupby(keys, as_index=False).agg({"count": "sum", "distinct": "max"})
-    return sums[EVIDENCE_COLUMNS]
+    return sums.reindex(columns=EVIDENCE_COLUMNS)
 
 
 def _dns(rows: pd.DataFrame) -> pd.DataFrame:

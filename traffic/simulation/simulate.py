@@ -344,7 +344,8 @@ def _observe(scenario: Scenario, view: str) -> Simulation:
     truth = pd.DataFrame(without_overlaps(scenario.truth), columns=TRUTH_COLUMNS)
     truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
     sessions = make_sessions(seen, sim.end_s)
-    capture = Capture(seen, activity[ACTIVITY_COLUMNS], evidence, sessions=sessions)
+    activity = activity.reindex(columns=ACTIVITY_COLUMNS)
+    capture = Capture(seen, activity, evidence, sessions=sessions)
     return Simulation(capture, truth, sim.plant)
 
 

@@ -229,6 +229,8 @@ def notice_evidence(notices: pd.DataFrame, span: Span) -> pd.DataFrame:
             "code": near["claim"].cat.codes.astype("int64"),
             "count": 1,
             "distinct": 0,
+            "first_s": near["ts"],
+            "last_s": near["ts"],
         }
     )
     return join_evidence([events])

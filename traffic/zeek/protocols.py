@@ -35,11 +35,16 @@ def _rows(
 ) -> pd.DataFrame:
     """One event per logged row, counted per slot; ``target`` is the column whose values are
     distinct."""
-    table = rows[["slot", "src", "dst"]].assign(kind=kind, code=code, count=1)
+    table = rows[["ts", "slot", "src", "dst"]].assign(kind=kind, code=code, count=1)
     table["target"] = rows[target] if target else None
     keys = EVIDENCE_COLUMNS[:5]
     grouped = table.groupby(keys, as_index=False, observed=True)
-    return grouped.agg(count=("count", "sum"), distinct=("target", "nunique"))[EVIDENCE_COLUMNS]
+    return grouped.agg(
+        count=("count", "sum"),
+        distinct=("target", "nunique"),
+        first_s=("ts", "min"),
+        last_s=("ts", "max"),
+    )[EVIDENCE_COLUMNS]
 
 
 def _ends(rows: pd.DataFrame) -> pd.DataFrame:

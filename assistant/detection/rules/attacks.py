@@ -20,7 +20,7 @@ from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
 from assistant.facts.proofs import from_to, ip_field
-from assistant.facts.traffic_view import BASELINE_S, TrafficView
+from assistant.facts.traffic_view import BASELINE_S, TrafficView, first_and_last
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 
@@ -82,7 +82,7 @@ def find_shared_addresses(view: TrafficView) -> list[RuleHit]:
             "other": doubles[1],
             "machines": 2,  # the sentence says two
             "claims": int(rows["count"].sum()),
-            "since_time_s": float(rows["slot"].min()) * SAMPLE_S,
+            "since_time_s": first_and_last(rows)[0],
         }
         proof = Proof(f"arp.src.proto_ipv4 == {address}")
         facts = [make_fact("double", _SENTENCES["double"], values, proof=proof)]

@@ -15,7 +15,7 @@ from assistant.detection.rules.outages import spoken_slots, stalled_share
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.proofs import between
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import TrafficView, first_and_last
 from traffic.capture import SAMPLE_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
@@ -88,7 +88,7 @@ def _share_end(device: str, pairs: list[_LossyPair]) -> list[_LossyPair]:
 def _make_loss(view: TrafficView, device: str, pairs: list[_LossyPair]) -> RuleHit:
     rows = pd.concat([pair.rows for pair in pairs])
     peers = tuple(pair.other if pair.one == device else pair.one for pair in pairs)
-    first, last = int(rows["slot"].min()), int(rows["slot"].max())
+    first_s, last_s = first_and_last(rows)
     count, pkts = int(rows["count"].sum()), sum(pair.pkts for pair in pairs)
     values: dict[str, Value] = {
         "device": view.name_of(device),
@@ -96,8 +96,8 @@ def _make_loss(view: TrafficView, device: str, pairs: list[_LossyPair]) -> RuleH
         "resent": count,
         "pkts": max(pkts, count),
         "resent_share": count / max(pkts, count),
-        "since_time_s": float(first) * SAMPLE_S,
-        "until_time_s": float(last + 1) * SAMPLE_S,
+        "since_time_s": first_s,
+        "until_time_s": last_s,
     }
     ends = " || ".join(f"({between(device, peer)})" for peer in peers)
     ends = between(device, peers[0]) if len(peers) == 1 else f"({ends})"
@@ -157,13 +157,14 @@ def find_loose_links(view: TrafficView) -> list[RuleHit]:
         ):
             continue
         peers = by_count(met["src"].astype(str))
+        first_s, last_s = first_and_last(mine)
         values: dict[str, Value] = {
             "device": view.name_of(device),
             "peers": view.names_of(peers),
             "stalls": times,
             "resent": int(mine["count"].sum()),
-            "since_time_s": float(first) * SAMPLE_S,
-            "until_time_s": float(last + 1) * SAMPLE_S,
+            "since_time_s": first_s,
+            "until_time_s": last_s,
         }
         only = f"{between(device, peers[0])} && tcp.analysis.retransmission && tcp.len > 0"
         fact = make_fact("off_and_on", _SENTENCES["off_and_on"], values, proof=Proof(only))

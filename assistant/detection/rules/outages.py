@@ -23,6 +23,7 @@ _TRIED_REQUESTS, _TRIED_SLOTS = 6, 3
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 
 # ---- Resolvers and services ----
+_EMPTY_BYTES = 60  # of a packet without payload: headers of IPv6 and TCP
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
 # Several clients: one alone may have asked for what nobody knows, or be an intruder whom nobody
@@ -213,9 +214,10 @@ def find_failing_services(view: TrafficView) -> list[RuleHit]:
     rows = view.flow_slots
     ours = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.local)]
     ours = ours[ours["answered"] | view.by_clients(ours)]
-    # A session whose server has died goes on being asked: only a slot in which the server speaks
-    # shows that it works.
-    tried = ours[np.where(ours["answered"], ours["dst_pkts"] > 0, ours["syns"] > 0)]
+    # A session whose server has died goes on being asked: only a slot in which the server speaks,
+    # and more than resets, shows that it works.
+    speaks = (ours["dst_pkts"] > 0) & ~_only_resets(view, ours)
+    tried = ours[np.where(ours["answered"], speaks, ours["syns"] > 0)]
     worked = tried.groupby(["dst", "port"])["answered"].agg(["any", "all"])
     found = []
     for server, port in worked.index[worked["any"] & ~worked["all"]]:
@@ -225,6 +227,15 @@ def find_failing_services(view: TrafficView) -> list[RuleHit]:
             name = view.port_at(str(server), int(port))
             found.append(_failure(view, str(server), label, "refusing", name, failing, over))
     return found
+
+
+def _only_resets(view: TrafficView, rows: pd.DataFrame) -> np.ndarray:
+    """Whether all that the server sent in a slot of a flow were resets, shape (n,), bool."""
+    resets = view.evidence_of_kind("reset").groupby(["slot", "src", "dst"])["count"].sum()
+    ends = pd.MultiIndex.from_frame(rows[["slot", "dst", "src"]])
+    count = resets.reindex(ends).fillna(0).to_numpy()
+    empty = rows["dst_bytes"] <= _EMPTY_BYTES * rows["dst_pkts"]
+    return ((count >= rows["dst_pkts"]) & empty & (rows["dst_pkts"] > 0)).to_numpy()
 
 
 def _lives(view: TrafficView, device: str, slots: pd.Series, over: bool) -> bool:

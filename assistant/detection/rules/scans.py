@@ -6,7 +6,7 @@ import pandas as pd
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
 from assistant.facts.proofs import from_to, ip_field
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import TrafficView, first_and_last
 from traffic.pcap.protocols import spoken_name
 from traffic.plant import is_group
 
@@ -132,12 +132,14 @@ def find_arp_scans(view: TrafficView) -> list[RuleHit]:
         busy = rows[(rows["slot"] // _MINUTE).isin(per_minute.index[per_minute >= _TARGETS // 2])]
         asked = view.evidence_of_kind("arp_request")
         asked = asked[(asked["src"] == src) & asked["slot"].isin(busy["slot"])]
+        first_s, last_s = first_and_last(busy)
         values: dict[str, Value] = {
             "source": view.name_of(str(src)),
             "hosts": asked["dst"].nunique(),
             "unanswered": busy["dst"].nunique(),
-            "start_time_s": float(busy["slot"].min()) * 10.0,
-            "span_s": float(busy["slot"].max() - busy["slot"].min() + 1) * 10.0,
+            "start_time_s": first_s,
+            "end_time_s": last_s,
+            "span_s": max(last_s - first_s, 1.0),
         }
         only = f"arp.opcode == 1 && arp.src.proto_ipv4 == {src}"
         fact = make_fact("arp_scan", _SENTENCES["arp_scan"], values, proof=Proof(only))
@@ -184,10 +186,12 @@ def _make_host_scan(view: TrafficView, source: str, rows: pd.DataFrame) -> RuleH
 
 def _values(view: TrafficView, source: str, rows: pd.DataFrame) -> dict[str, Value]:
     each = rows.groupby("attempt")["refused"].any()
+    first_s, last_s = float(rows["since_s"].min()), float(rows["until_s"].max())
     return {
         "source": view.name_of(source),
         "refused": int(each.sum()),
         "unanswered": int((~each).sum()),
-        "start_time_s": float(rows["since_s"].min()),
-        "span_s": max(float(rows["until_s"].max() - rows["since_s"].min()), 1.0),
+        "start_time_s": first_s,
+        "end_time_s": last_s,
+        "span_s": max(last_s - first_s, 1.0),
     }
