@@ -1,19 +1,33 @@
 """A conversation about one capture: what is in focus, and one checked reply to each question."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from assistant.answers.answer import answer
 from assistant.answers.by_kind import ELLIPSIS, is_elliptic
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
+from assistant.chat.listing import (
+    ALL,
+    choose,
+    find_place,
+    is_bare,
+    is_cut,
+    is_of_incidents,
+    name_all,
+    put_in,
+    read_listed,
+)
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
+from assistant.facts.fact import uncut_lists
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices, worst_first
 from assistant.questions.plain import is_name_alone
@@ -57,17 +71,9 @@ _EVERYTHING = re.compile(
 _MEANT = re.compile(
     r"\b(?:i|we) mean(?:t)?\b|\b(?:ich|wir) mein\w*\b|\bquise decir\b|\bme refiero\b"
 )
-_OF_LISTS = (
-    "who",
-    "writers",
-    "devices",
-    "count",
-    "hostile",
-    "does",
-)  # "the other one" is one of the list
-_NAMES_TROUBLE = re.compile(
-    r"\b(?:problem|incident|attack|trouble|fault|alarm|vorfall|stoerung|problema|incidente|that|this|then|next)\b"
-)
+_LISTS_INCIDENTS = ("incidents", "first")
+_LISTS_DEVICES = ("who", "writers", "devices", "count", "hostile", "does", "affected", "reporting")
+_DIRECTED = ("who", "writers", "hostile")  # whom such a list names did it
 _THE_OTHER = re.compile(
     r"(?:and|what about|und|y|was ist mit)?[ ,]*(?:what about )?(?:the|das|der|die|el|la) (?:other|second"
     r"|andere|zweite|otr[oa])"
@@ -79,11 +85,6 @@ _AFTER_THAT = re.compile(
 _AND_THE = re.compile(
     r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
 )  # "and the plcs?"
-_WHICH_OF_THEM = re.compile(
-    r"(?:and )?(?:(?:which|what) (?:ones?|two|three|four|\d+|of (?:them|those|these))|all of (?:them|those)"
-    r"|welche(?: davon)?"
-    r"|cuales)\W*$"
-)
 _ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
 _MORE = re.compile(
     r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo"
@@ -108,15 +109,6 @@ _GONE = "That incident is no longer in what is looked back at; its alarm still t
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 
 
-_ORDINALS = (
-    "first|1st|erste[nrs]?|primer[oa]?", "second|2nd|zweite[nrs]?|segund[oa]", "third|3rd|dritte[nrs]?|tercer[oa]?",
-    "fourth|4th|vierte[nrs]?|cuart[oa]", "fifth|5th|fuenfte[nrs]?|quint[oa]", "sixth|6th|sechste[nrs]?|sext[oa]",
-    "seventh|7th", "eighth|8th",
-)  # fmt: skip
-_LISTED = re.compile(
-    r"\b(?:" + "|".join(f"(?P<n{at}>{words})" for at, words in enumerate(_ORDINALS))
-    + r") (?:one|incident|alarm|problem|thing|entry|item|vorfall|alarma?|incidente)\b"
-)  # fmt: skip
 # What is asked of one incident by its place in the list; anything else asks why.
 _OF_ONE = (
     "since",
@@ -129,16 +121,6 @@ _OF_ONE = (
     "affected",
     "security",
 )
-
-
-def _find_ordinal(plain: str, analysis: Analysis) -> Incident | None:
-    """The incident that a question names by its place in the list, "the second one"."""
-    found = _LISTED.search(plain)
-    listed = worst_first(list(analysis.incidents))
-    if found is None or found.lastgroup is None:
-        return None
-    at = int(found.lastgroup[1:])
-    return listed[at] if at < len(listed) else None
 
 
 @dataclass(frozen=True)
@@ -191,6 +173,9 @@ class Conversation:
         self._kind = ""  # what was asked for last
         self._query: Query | None = None  # the same, with all that it said
         self._missing = ""  # what was asked for last and is not in the capture
+        self._last: Diagnosis | None = None  # what was answered last, of whatever it was
+        self._ask_again: Callable[[], Diagnosis] | None = None
+        self._listed: tuple[str, ...] = ()  # whom the last list named
         self._before = ""  # the device that a kept conversation was about last
         if number is not None and history is not None:
             last = next(iter(history.answers(conversation=number)), {})
@@ -216,19 +201,7 @@ class Conversation:
         return reply
 
     def _answer(self, question: str) -> Reply:
-        names = list_names(self.analysis) if self.analysis else []
-        query = read_query(question, names)
-        mention = read_devices(question, self.analysis) if self.analysis else Mention()
-        again = (
-            is_name_alone(query.plain)
-            or bool(self.focus and _WHICH_OF_THEM.match(query.plain))
-            or bool(mention.devices and _AND_THE.match(question.lower()))
-        )
-        meant = bool(mention.devices and _MEANT.search(query.plain))
-        if self._kind not in _ONCE and again:
-            query = replace(query, kind=self._kind)  # "and plc-2?", "which ones?"
-        if self._query and self._kind not in _ONCE and (meant or (again and mention.devices)):
-            query = self._query  # "no, I meant plc-2": the same asked of another
+        question, query, mention = self._read(question)
         if not question or query.kind == "help":
             return Reply(HELP, refused=True)
         if self.analysis is None:
@@ -237,36 +210,112 @@ class Conversation:
             return Reply(self.focus.long, self.focus)
         if query.kind == "feedback":
             return self._feedback(question, mention)
-        analysis, device = self.analysis, self._device_meant(query, mention)
-        if (one := _find_ordinal(query.plain, self.analysis)) is not None:
-            analysis, device = replace(self.analysis, incidents=(one,)), one.device
-            query = replace(
-                query, kind=query.kind if query.kind in _OF_ONE else "why", guessed=False
-            )
         now = self._incident()
-        said = (
-            query.plain if self._kind not in _OF_LISTS or _NAMES_TROUBLE.search(query.plain) else ""
-        )
-        if now is not None and not mention.devices and (other := self._find_next(said, now)):
-            analysis, device, now = replace(self.analysis, incidents=(other,)), other.device, other
-            query = replace(query, kind="why", guessed=False)
+        if ALL.match(query.plain) and (everyone := self._name_all(query)) is not None:
+            return Reply(everyone.text, everyone)
+        analysis, device = self.analysis, self._device_meant(query, mention)
+        if (one := self._find_incident(query, mention)) is not None:
+            analysis, device, now = replace(analysis, incidents=(one,)), one.device, one
+            place = find_place(query.plain)
+            more = place is not None and not is_bare(query.plain, place) and query.kind in _OF_ONE
+            query = replace(query, kind=query.kind if more else "why", guessed=False)
         named = (*mention.devices, *mention.peers)
         if query.kind == "affected" and now is not None and any(map(now.touches, named)):
             analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
         focus = None if named else now
-        diagnosis = answer(question, analysis, self.index, device, self.history, query, focus)
+        self._ask_again = partial(
+            answer, question, analysis, self.index, device, self.history, query, focus
+        )
+        diagnosis = self._write(self._ask_again())
+        self._turn_to(diagnosis, query, mention)
+        return Reply(diagnosis.text or _NOTHING, diagnosis, diagnosis.removed, diagnosis.refused)
+
+    def _read(self, question: str) -> tuple[str, Query, Mention]:
+        """A question with what it leaves to what was said before put in, and what it asks for of whom."""
+        names = list_names(self.analysis) if self.analysis else []
+        query, turned = read_query(question, names), None
+        place = find_place(query.plain)
+        chosen = self._choose(place) if place and not self._is_of_incidents(place) else ""
+        if place and chosen:  # "what does the second one write?", "and the other one?"
+            turned = self._query if is_bare(query.plain, place) else None
+            question = put_in(question, chosen)
+            query = read_query(question, names)
+        mention = read_devices(question, self.analysis) if self.analysis else Mention()
+        if turned and turned.kind in _DIRECTED:  # who was named as writing is asked what it writes
+            return question, replace(turned, kind="does"), mention
+        again = is_name_alone(query.plain) or bool(
+            mention.devices and _AND_THE.match(question.lower())
+        )
+        meant = bool(mention.devices and _MEANT.search(query.plain))
+        if self._kind not in _ONCE and again:
+            query = replace(query, kind=self._kind)  # "and plc-2?"
+        if self._query and self._kind not in _ONCE and (meant or (again and mention.devices)):
+            query = self._query  # "no, I meant plc-2": the same asked of another
+        return question, query, mention
+
+    def _is_of_incidents(self, place: re.Match[str]) -> bool:
+        """Whether "the second one" means an incident and no device: where incidents were listed last,
+        or nothing was; "the other one" also where the device has another and no list was asked for."""
+        if is_of_incidents(place) or not self._listed or self._kind in _LISTS_INCIDENTS:
+            return True
+        now = self._incident()
+        return bool(
+            place["other"]
+            and now is not None
+            and self._kind not in _LISTS_DEVICES
+            and any(one.touches(now.device) for one in self._others(now))
+        )
+
+    def _others(self, now: Incident) -> list[Incident]:
+        assert self.analysis is not None
+        return [one for one in self.analysis.incidents if one.id != now.id and one.facts]
+
+    def _choose(self, place: re.Match[str]) -> str:
+        return choose(place, self._listed, self.focus.device if self.focus else "")
+
+    def _find_incident(self, query: Query, mention: Mention) -> Incident | None:
+        """The incident that words mean by its place among others: "the second one", "and after that?"."""
+        assert self.analysis is not None
+        if mention.devices or mention.peers:
+            return None
+        now, place = self._incident(), find_place(query.plain)
+        if now is not None and (other := self._find_next(query.plain, now)):
+            return other
+        if place is None or place["other"] or not self._is_of_incidents(place):
+            return None
+        listed = worst_first(list(self.analysis.incidents))
+        chosen = choose(place, tuple(one.id for one in listed), "")
+        return next((one for one in listed if one.id == chosen), None)
+
+    def _name_all(self, query: Query) -> Diagnosis | None:
+        """Everyone whom the last answer lists, "which ones?"; None where it listed nobody."""
+        if self._last is None or self._ask_again is None or self.analysis is None:
+            return None
+        everyone = name_all(query.plain, self._last, self._listed, self._incident(), self.analysis)
+        if everyone is None and is_cut(self._last):
+            with uncut_lists():
+                everyone = self._ask_again()
+        if everyone is not None:
+            self._last, self._listed = everyone, read_listed(everyone, self.analysis, ())
+        return everyone
+
+    def _turn_to(self, diagnosis: Diagnosis, query: Query, mention: Mention) -> None:
+        """Keep what the talk is about from an answer on."""
+        assert self.analysis is not None
         self._kind = query.kind or self._kind
         self._query = query if query.kind else self._query
-        diagnosis = self._write(diagnosis)
         self._missing = mention.missing[0] if mention.missing else self._missing
         if diagnosis.device and mention.devices:
             self._missing = ""
+        listed = read_listed(diagnosis, self.analysis, (*mention.devices, *mention.peers))
+        self._last = diagnosis
+        if len(listed) > 1:
+            self._listed = listed
         # A question that was not understood leaves the focus where it is.
         if diagnosis.device and query.kind not in ("code", "manual"):
             self.focus = diagnosis
             if self.history and (incident := self._incident()):
                 keep_incident(incident, diagnosis.cause, self.history)
-        return Reply(diagnosis.text or _NOTHING, diagnosis, diagnosis.removed, diagnosis.refused)
 
     def _write(self, diagnosis: Diagnosis) -> Diagnosis:
         assert self.analysis is not None
@@ -334,8 +383,7 @@ class Conversation:
 
     def _find_next(self, plain: str, now: Incident) -> Incident | None:
         """The incident that words such as "and the other problem?" and "and after that?" mean."""
-        assert self.analysis is not None
-        others = [one for one in self.analysis.incidents if one.id != now.id and one.facts]
+        others = self._others(now)
         about = self.focus.device if self.focus else now.device
         others = [one for one in others if one.touches(about)] or others
         if _AFTER_THAT.match(plain):

@@ -10,7 +10,9 @@ A value's name ends with its unit, and the unit alone decides how it reads:
 
 import hashlib
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import pandas as pd
@@ -144,6 +146,21 @@ def plural(n: float, noun: str) -> str:
     return f"{head} {last}".strip()
 
 
+# Who asks "which ones?" gets the same sentences with everything that they list; a list is made in so
+# many places, and deep below who knows of the question, that no argument could be handed through.
+_UNCUT = ContextVar("uncut", default=False)
+
+
+@contextmanager
+def uncut_lists() -> Iterator[None]:
+    """Within this, no list ends in "and 5 more"."""
+    token = _UNCUT.set(True)
+    try:
+        yield
+    finally:
+        _UNCUT.reset(token)
+
+
 def listed(names: Iterable[str], limit: int = 4) -> str:
     """Names as a sentence lists them, the tail as a number.
 
@@ -151,6 +168,8 @@ def listed(names: Iterable[str], limit: int = 4) -> str:
     ('a, b and c', 'a, b and 4 more')
     """
     names = list(names)
+    if _UNCUT.get():
+        limit = len(names)
     shown = names[:limit] if len(names) <= limit else [*names[:limit], f"{len(names) - limit} more"]
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 

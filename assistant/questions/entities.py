@@ -223,6 +223,17 @@ def _addresses(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def find_named(text: str, analysis: Analysis) -> list[str]:
+    """The addresses that a text of our own names, by address or by name, in its order."""
+    named = [(one.name, one.address) for one in _inventory(analysis) if one.name]
+    at: dict[str, int] = {}
+    for name, address in [*((one, one) for one in _addresses(text)), *named]:
+        found = re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text)
+        if found:
+            at[address] = min(found.start(), at.get(address, found.start()))
+    return sorted(at, key=lambda address: at[address])
+
+
 _LAST_NUMBER = re.compile(r"(?<![\w.])\.(\d{1,3})(?![\w.]*\d)")
 
 
