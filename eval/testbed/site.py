@@ -30,6 +30,7 @@ class Machine:
             itself.
         settings: what that program needs to know: rates, ports, names of other machines, passwords.
         switch: the switch it hangs on; ``beyond`` for machines behind the router.
+        joins_s: always 0; machines that join later are those that an event adds.
         model: maker and type; empty beyond the router.
         zone: the part of the plant that it belongs to.
     """
@@ -41,6 +42,7 @@ class Machine:
     program: str = ""
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     switch: str = "plant"
+    joins_s: float = 0.0
     model: str = ""
     zone: str = ""
 
