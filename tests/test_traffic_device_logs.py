@@ -252,17 +252,6 @@ def test_a_wrong_clock_is_taken_off(tmp_path: Path):
     assert abs(row["start_s"] - MOMENTS[0]) <= 1
 
 
-def test_messages_in_packets_tell_their_clock():
-    made = capture(*(flow(START + n, DEVICE, PLC, 502) for n in range(60)))
-    told = [f"<11>Nov 26 15:{32 + n // 60:02d}:{n % 60:02d} x app: n {n}" for n in range(60)]
-    rows = pd.DataFrame({"ts": START + np.arange(60.0), "src": PLC, "text": told})
-    rows.loc[7, "text"] = "<11>no time at all"
-    records = gather_records(made, PLANT, messages=rows)
-    row = records.logs.iloc[0]
-    assert (row["offset_s"], row["matched"], row["checked"], row["lines"]) == (3600, 59, 59, 60)
-    assert row["start_s"] == START
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [

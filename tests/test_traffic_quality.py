@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistant.facts.sensor import sensor_facts
-from traffic.quality import COUNTS, Quality, assess_flows, with_shares
+from traffic.quality import COUNTS, Quality, assess_flows, with_share
 from traffic.reader import read_capture
 
 
@@ -64,7 +64,7 @@ def test_a_capture_that_shows_all_has_nothing_to_say(tmp_path):
     whole = capture.quality.whole
     assert (whole["frames"], whole["two_way"], whole["one_way_share"]) == (9, 1, 0.0)
     assert capture.quality.of(CLIENT)["frames"] == 9
-    assert capture.quality.of("192.0.2.77").fillna(-1).tolist() == [0.0] * 8 + [-1.0, -1.0]
+    assert capture.quality.of("192.0.2.77").fillna(-1).tolist() == [0.0] * 8 + [-1.0]
 
 
 @pytest.mark.parametrize(("side", "other"), [(0, SERVER), (1, CLIENT)])
@@ -305,7 +305,7 @@ def test_too_little_to_change_a_judgement_is_said_only_of_the_sensor(counts, tol
     """Of 20,000 frames; a judgement changes from a gap in 200 of them on, and a tenth of that is ten.
     Copies that were left out change none; a twentieth of them is much."""
     columns = {name: [counts.get(name, 0)] for name in COUNTS} | {"frames": [20_000]}
-    whole = with_shares(pd.DataFrame(columns)).iloc[0].astype(float)
+    whole = with_share(pd.DataFrame(columns)).iloc[0].astype(float)
     quality = Quality(whole=whole)
     assert len(quality.notes) == len(sensor_facts(quality)) == 1
     assert len(sensor_facts(quality, slight=False)) == told

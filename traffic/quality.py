@@ -36,24 +36,19 @@ def _table(*names: str) -> pd.DataFrame:
 
 
 def _no_devices() -> pd.DataFrame:
-    return with_shares(pd.DataFrame({name: pd.Series(dtype="int64") for name in COUNTS}))
+    return with_share(pd.DataFrame({name: pd.Series(dtype="int64") for name in COUNTS}))
 
 
 def _nothing() -> pd.Series:
-    return pd.Series({**dict.fromkeys(COUNTS, 0.0), "copy_share": np.nan, "one_way_share": np.nan})
+    return pd.Series({**dict.fromkeys(COUNTS, 0.0), "one_way_share": np.nan})
 
 
-def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
-    """``COUNTS`` with ``copy_share`` (of the frames) and ``one_way_share`` (of the conversations
-    that could show two ways), NaN where there are none."""
-    frames = counts["frames"].to_numpy(float)
-    talks = (counts["one_way"] + counts["two_way"]).to_numpy(float)
-    shares = {}
-    for name, part, whole in (("copy", "copies", frames), ("one_way", "one_way", talks)):
-        share = np.full(len(counts), np.nan)
-        np.divide(counts[part].to_numpy(float), whole, out=share, where=whole > 0)
-        shares[f"{name}_share"] = share
-    return counts.assign(**shares)
+def with_share(counts: pd.DataFrame) -> pd.DataFrame:
+    """``COUNTS`` with ``one_way_share`` of the conversations that could show two ways, NaN where
+    there are none."""
+    one_way = counts["one_way"].astype(float)
+    talks = one_way + counts["two_way"]
+    return counts.assign(one_way_share=one_way / talks.where(talks > 0))
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class Quality:
             ``copies``; ``cut_frames`` and those of them that are ``blind_frames`` (cut before the
             TCP flags or the first byte of UDP); TCP conversations that could show both directions, by whether they do
             (``two_way``) or not (``one_way``); ``gaps`` and ``dropped_bytes`` of acknowledged data;
-            ``copy_share one_way_share``. An address without conversations and with nothing to tell
+            ``one_way_share``. An address without conversations and with nothing to tell
             has no row.
         whole: the same of the whole capture, each frame and conversation once; ``frames`` of any
             kind.
@@ -289,5 +284,5 @@ def assess_flows(flows: pd.DataFrame) -> Quality:
         both = np.tile(column[tells].astype(float), 2)
         summed[name] = np.bincount(device, both, len(addresses)).astype("int64")
     sums = {name: [int(columns[name].sum()) if name in columns else 0] for name in COUNTS}
-    whole = with_shares(pd.DataFrame(sums)).iloc[0].astype(float)
-    return Quality(devices=with_shares(summed), whole=whole)
+    whole = with_share(pd.DataFrame(sums)).iloc[0].astype(float)
+    return Quality(devices=with_share(summed), whole=whole)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import Capture
-from traffic.device_logs.clock import NEAR_S, ClockOffset, estimate_offset, list_traffic
+from traffic.device_logs.clock import ClockOffset, estimate_offset, list_traffic
 from traffic.device_logs.log_events import find_unusual
-from traffic.device_logs.log_file import LogFile, is_log, read_log, read_messages
+from traffic.device_logs.log_file import LogFile, is_log, read_log
 from traffic.device_logs.readings import ReadingsFile, is_readings, read_readings
 from traffic.device_logs.sensor_events import describe_sensors, find_unusual_readings
 from traffic.device_records import DeviceRecords
@@ -49,7 +49,6 @@ def gather_records(
     logs: Sequence[RecordFile] = (),
     readings: Sequence[RecordFile] = (),
     beside: Path | None = None,
-    messages: pd.DataFrame | None = None,
 ) -> DeviceRecords:
     """Read what devices say of themselves, and find what stands out while the capture ran.
 
@@ -59,7 +58,6 @@ def gather_records(
         logs: files of log lines, or folders of them.
         readings: tables of sensor readings, or folders of them.
         beside: a folder whose files, and those one folder below, are searched for both, by content.
-        messages: syslog that the capture's packets carried: ``ts src text``.
 
     Raises:
         UserError: a named file is missing or none of its kind; a device is not known.
@@ -89,9 +87,6 @@ def gather_records(
     if found:
         said = f"logs and readings of devices lie beside the capture and were read too: {listed_sources(found)}."
         notes = [said, *notes]
-    if messages is not None and len(messages):
-        source = "syslog in the capture"
-        read_logs.append((RecordFile(Path(source)), read_messages(messages, source, names)))
     records = DeviceRecords(notes=tuple(notes))
     if read_logs:
         records = _add_logs(records, read_logs, names, capture)
@@ -233,11 +228,6 @@ def _find_owner(
 def _time_log(lines: pd.DataFrame, capture: Capture) -> tuple[str, float, int, int]:
     """The device of a log, and how its clock runs."""
     device = str(lines["device"].iloc[0])
-    ahead_s = lines["ahead_s"].dropna().to_numpy()
-    if len(ahead_s):  # packets carried the lines: both clocks are known
-        middle_s = float(np.median(ahead_s))
-        near = int((np.abs(ahead_s - middle_s) <= NEAR_S).sum())
-        return device, middle_s if abs(middle_s) > NEAR_S else 0.0, near, len(ahead_s)
     named = lines[(lines["peer"] != "") & (lines["peer"] != device)][["ts", "peer", "port"]]
     clock = ClockOffset()
     if device and len(named):

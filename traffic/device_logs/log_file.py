@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from traffic.device_logs.lines import MOST_CHARS, Piece, read_head, read_pieces
+from traffic.device_logs.lines import Piece, read_head, read_pieces
 from traffic.device_logs.syslog import LogLines, parse_lines
 from traffic.device_logs.templates import Templates, first_numbers
 from traffic.errors import UserError
@@ -31,12 +31,11 @@ class LogFile:
 
     Attributes:
         source: the file's name.
-        lines: one row per line, in the order of the file: ``ts zoned host severity template count
-            line number peer port ahead_s``. ``host`` as written, "" where a line tells none;
+        lines: one row per line, in the order of the file: ``ts host severity template count
+            line number peer port``. ``host`` as written, "" where a line tells none;
             ``number`` is the first in the text, NaN without one; ``peer`` is the address that the
             line names, or that of the device it names, "" without one, ``port`` is beside it, -1
-            without one; ``ahead_s`` is by how much its clock was ahead when a packet carried it,
-            NaN where none did.
+            without one.
         words: of each template.
         failing: templates whose words tell of a failure.
         notes: what was skipped or mended.
@@ -101,42 +100,6 @@ def read_log(path: Path, near_s: float, names: Mapping[str, str]) -> LogFile:
     return LogFile(path.name, lines, templates.words(), templates.failing(), tuple(said))
 
 
-def read_messages(rows: pd.DataFrame, source: str, names: Mapping[str, str]) -> LogFile:
-    """Read syslog messages that packets carried (RFC 5426: one message in a UDP payload to port 514).
-
-    Their sender is the packet's, their time too: what a message itself tells is compared with it.
-
-    Args:
-        rows: ``ts`` (of the packet), ``src`` (address), ``text`` (the payload), in order of time.
-        source: what stands for a file's name, "syslog in the capture".
-        names: as for ``read_log``.
-    """
-    ts = rows["ts"].to_numpy(float)
-    texts = (
-        rows["text"].astype("str").str.slice(stop=MOST_CHARS).str.replace("\n", " ", regex=False)
-    )
-    middle_s = float(np.median(ts)) if len(ts) else 0.0
-    told = parse_lines(texts.tolist(), middle_s, 0, names).table
-    ahead_s = pd.Series(told["ts"].to_numpy() - ts[told["line"]], index=told["line"])
-    ahead_s = ahead_s.reindex(range(len(rows)))
-    # A message without a time gets the packet's, so that all are read alike.
-    moments = pd.Series(pd.to_datetime(ts, unit="s")).dt.strftime("%Y-%m-%dT%H:%M:%SZ ").to_numpy()
-    pri = texts.str.extract(r"^(<\d{1,3}>)", expand=False).fillna("").to_numpy()
-    bare = ahead_s.isna().to_numpy()
-    rest = texts.str.replace(r"^<\d{1,3}>", "", regex=True).to_numpy()
-    whole = np.where(bare, pri + moments + rest, texts.to_numpy())
-    templates = Templates()
-    read = parse_lines(whole.tolist(), middle_s, 0, names)
-    lines = _describe(read, templates, names)
-    at = lines["line"].to_numpy()
-    src = rows["src"].to_numpy()[at]
-    usual_s = ahead_s.groupby(rows["src"].to_numpy()).transform("median").to_numpy()[at]
-    lines = lines.assign(
-        host=src, ahead_s=ahead_s.to_numpy()[at], ts=ts[at] + np.nan_to_num(usual_s, nan=0.0)
-    )
-    return LogFile(source, lines, templates.words(), templates.failing(), ())
-
-
 def _describe(read: LogLines, templates: Templates, names: Mapping[str, str]) -> pd.DataFrame:
     peer, port = _read_peers(read.texts, names)
     # Few hosts and peers in many lines: categories keep a million of them small.
@@ -146,7 +109,6 @@ def _describe(read: LogLines, templates: Templates, names: Mapping[str, str]) ->
         number=first_numbers(read.texts),
         peer=pd.Categorical(peer),
         port=port,
-        ahead_s=np.nan,
     ).astype({"host": "object"})
 
 

@@ -58,9 +58,8 @@ class LogLines:
 
     Attributes:
         table: one row per line: ``ts`` (seconds since the epoch; a time without zone is read as
-            UTC), ``zoned`` (the line tells its zone), ``host`` (as written, "" where it tells
-            none), ``severity``, ``count`` (a line that stands for repetitions counts as many),
-            ``line`` (number in the file).
+            UTC), ``host`` (as written, "" where it tells none), ``severity``, ``count`` (a line
+            that stands for repetitions counts as many), ``line`` (number in the file).
         texts: what the line says, beside ``table``.
         continued: lines without a time: the rest of what stands before them.
     """
@@ -89,15 +88,14 @@ def parse_lines(
     head = _read_heads(texts)
     is_read = head["time"].notna().to_numpy()
     head = head[is_read].reset_index(drop=True)
-    ts, zoned = read_times(head["time"], near_s)
+    ts = _read_times(head["time"], near_s)
     good = np.isfinite(ts)
-    head, ts, zoned = head[good].reset_index(drop=True), ts[good], zoned[good]
+    head, ts = head[good].reset_index(drop=True), ts[good]
     host, text = _split_host(head, known)
     severity = _severities(head["pri"], text)
     table = pd.DataFrame(
         {
             "ts": ts,
-            "zoned": zoned,
             "host": host,
             "severity": severity,
             "line": first + np.flatnonzero(is_read)[good],
@@ -131,9 +129,9 @@ def _read_heads(texts: pa.Array) -> pd.DataFrame:
     return pd.DataFrame(head, dtype="object")
 
 
-def read_times(written: pd.Series, near_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Times as seconds since the epoch, NaN where one is none (the 31st of February), and whether
-    each tells its zone; one that does not is read as UTC."""
+def _read_times(written: pd.Series, near_s: float) -> np.ndarray:
+    """Times as seconds since the epoch, NaN where one is none (the 31st of February); one that
+    tells no zone is read as UTC."""
     code, unique = pd.factorize(written)
     texts = pc.replace_substring(pa.array(unique, pa.string()), pattern=",", replacement=".")
 
@@ -148,8 +146,7 @@ def read_times(written: pd.Series, near_s: float) -> tuple[np.ndarray, np.ndarra
     bsd = ~epoch & ~iso
     words = pd.Series(texts.filter(pa.array(bsd)).to_numpy(zero_copy_only=False), dtype="object")
     ts[bsd] = _read_bsd(words, near_s)
-    zoned = epoch | fits(r"(?:Z|[+-]\d\d:?\d\d)$")
-    return ts[code], zoned[code]
+    return ts[code]
 
 
 def seconds(moments: pd.Series) -> np.ndarray:
@@ -257,7 +254,6 @@ def _parse_journal(lines: list[str], first: int) -> LogLines:
     table = pd.DataFrame(
         {
             "ts": moment_us.to_numpy(float) / 1e6,
-            "zoned": True,
             "host": entries["_HOSTNAME"].fillna("").astype("str").to_numpy(),
             "severity": _severities(
                 entries["PRIORITY"].where(entries["PRIORITY"].str.fullmatch(r"[0-7]").eq(True)),

@@ -11,7 +11,7 @@ from traffic.pcap.headers import TCP, UDP
 from traffic.pcap.packets import Packets
 from traffic.pcap.tcp import ACK, FIN, RST, SYN
 from traffic.pcap.unread import name_unread
-from traffic.quality import COUNTS, Quality, with_shares
+from traffic.quality import COUNTS, Quality, with_share
 
 # A conversation could show both directions where one side sent this many packets that acknowledge
 # the other: a refusal, a stray FIN and its repetitions are fewer.
@@ -81,8 +81,8 @@ def make_quality(
         drops = drops.iloc[np.lexsort([drops[name] for name in ("frame", "file", "ts")])]
     unread = pd.concat([piece.unread for piece in seen if len(piece.unread)] or [seen[0].unread])
     return Quality(
-        devices=with_shares(devices),
-        whole=with_shares(whole).iloc[0].astype(float),
+        devices=with_share(devices),
+        whole=with_share(whole).iloc[0].astype(float),
         unread=pd.DataFrame({"name": unread.index.astype("str"), "frames": unread.to_numpy()}),
         envelopes=envelopes,
         drops=drops.reset_index(drop=True),
