@@ -71,6 +71,23 @@ def test_each_request_has_its_answer_or_none(tmp_path):
     assert rows["answer_frame"].tolist() == [4, 6, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("flags", "after_s", "outcome"),
+    [("FPA", 0.0, "unseen"), ("FA", 0.05, "unseen"), ("FA", 2.0, "unanswered")],
+)
+def test_who_closes_right_after_asking_waits_for_no_answer(tmp_path, flags, after_s, outcome):
+    asked, later = _read3(2), _read3(3)
+    frames = _talk([(1001.0, "c", _read3(1)), (1001.02, "s", _value(1))])
+    seq = 1 + len(asked)
+    if "P" in flags:
+        frames += [client(1002.0, flags, seq, asked, dport=502)]
+    else:
+        frames += [client(1002.0, "PA", seq, asked, dport=502)]
+        frames += [client(1002.0 + after_s, flags, seq + len(later), dport=502)]
+    rows = _read(tmp_path, frames).exchanges
+    assert rows["outcome"].tolist() == ["answered", outcome]
+
+
 @pytest.mark.parametrize("port", [502, 5020])
 def test_content_names_the_protocol_not_the_port(tmp_path, port):
     capture = _read(tmp_path, _talk([(1001, "c", _read3(1)), (1001.1, "s", _value(1))], port))

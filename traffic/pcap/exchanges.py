@@ -22,6 +22,8 @@ from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.protocol import ANSWER, ASK, KINDS, SKIP, TELL, Events, Protocol
 
 _MOST_ALIKE = 4  # requests of one key that are under way at once
+# Who closes its side right after it asked, as a program that finds its answer late does, waits for none.
+_HASTY_S = 0.1
 _ANSWERED, _REFUSED, _UNANSWERED, _UNSEEN, _UNASKED, _TOLD, _MALFORMED = range(len(OUTCOMES))
 
 
@@ -62,7 +64,7 @@ def read_content(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) -> C
         work: as ``traffic.pcap.flows.cut_flows`` returns it.
         flows: a row per flow in the numbers of ``work``: ``service`` ("" where unknown),
             ``transport`` (IANA number), ``server_port``, ``begun`` (its SYN was seen), ``two_way``
-            (both sides were).
+            (both sides were), ``left_s`` (when the client closed its side).
     """
     names: dict[str, int] = {}
     services: dict[int, str] = {}
@@ -307,6 +309,7 @@ def _pair(
     code = np.where(answered, code[answer], np.where(asks, -1, code))
     judged = flows["two_way"].to_numpy()[flow] | (flows["transport"].to_numpy()[flow] != TCP)
     waited = judged & (ts + protocol.wait_s <= packets.end_s) & (rows["patient"].to_numpy() == 0)
+    waited &= flows["left_s"].to_numpy()[flow] - ts >= _HASTY_S
     refused = answered & (code > 0) & ~np.isin(code, list(protocol.remarks))
     outcome = np.select(
         [rows["malformed"], role == TELL, unasked, refused, answered, waited],

@@ -259,6 +259,7 @@ def _describe_flows(work: pd.DataFrame, flows: pd.DataFrame) -> pd.DataFrame:
             "server_port": flows["id.resp_p"].to_numpy(),
             "begun": flows["history"].fillna("").str.contains("S", regex=False).to_numpy(bool),
             "two_way": ((flows["orig_pkts"] > 0) & (flows["resp_pkts"] > 0)).to_numpy(),
+            "left_s": _client_left_s(work, len(flows)),
         }
     )
 
@@ -400,6 +401,15 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
         texts = ["" if m < 0 else int(m).to_bytes(6, "big").hex(":") for m in distinct]
         table = table.assign(**{name: _known(np.array(texts, dtype=object)[codes])})
     return table
+
+
+def _client_left_s(work: pd.DataFrame, n: int) -> np.ndarray:
+    """When each client closed its side, shape (n,); infinite where it did not."""
+    closing = (work["flags"].to_numpy() & FIN > 0) & work["is_orig"].to_numpy()
+    closing &= work["proto"].to_numpy() == TCP
+    first = first_per_group(closing, work["flow"].to_numpy(), n)
+    left = first != NEVER
+    return np.where(left, work["ts"].to_numpy()[np.where(left, first, 0)], np.inf)
 
 
 def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
