@@ -218,6 +218,7 @@ def find_spikes(view: TrafficView) -> list[RuleHit]:
         mine = resent[((resent["src"] == device) | (resent["dst"] == device))]
         lost = int(mine.loc[mine["slot"].isin(slots), "count"].sum())
         inside = flows[flows["slot"].isin(slots)]
+        since_s, until_s = float(inside["since_s"].min()), float(inside["until_s"].max())
         pkts = int((inside["src_pkts"] + inside["dst_pkts"]).sum())
         if lost < max(_MIN_RESENT, _RESENT_SHARE * pkts):
             continue  # a transfer that gets through is no trouble
@@ -227,8 +228,8 @@ def find_spikes(view: TrafficView) -> list[RuleHit]:
             "peer": view.name_of(peer),
             "peak_mbit_per_s": float(mbit[high].max()),
             "usual_mbit_per_s": float(past[high].iloc[0]),
-            "lasting_s": float(len(slots)) * SAMPLE_S,
-            "since_time_s": float(slots[0]) * SAMPLE_S,
+            "lasting_s": until_s - since_s,
+            "since_time_s": since_s,
             "resent_share": lost / max(pkts, 1),
         }
         fact = make_fact("spike", _SENTENCES["spike"], values)

@@ -248,6 +248,10 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
         (rows[mine] == device) & rows[theirs].isin(peers) & (rows["handshake"] | (not syns))
     ]
     step, count = rows["step"].to_numpy(), rows["count"].to_numpy()
+    # Delays are counted by slot: it began and ended with a packet of theirs in the first and last.
+    flows = view.flows_of(device)
+    flows = flows[flows["other"].isin(peers) & flows["slot"].between(span.first, span.last)]
+    since_s, until_s = float(flows["since_s"].min()), float(flows["until_s"].max())
     values: dict[str, Value] = {
         "device": view.name_of(device),
         "peers": view.names_of(peers),
@@ -256,8 +260,8 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
         "least_s": least_delay_s(span.step),
         "slow_s": float(median_delays(np.zeros(len(rows), np.int64), step, count).iloc[0]),
         "usual_s": max(*(pair.usual_s for pair in pairs), 0.001),
-        "since_time_s": float(span.first) * SAMPLE_S,
-        "until_time_s": float(span.last + 1) * SAMPLE_S,
+        "since_time_s": since_s,
+        "until_time_s": until_s,
     }
     kind = "slow_link" if span.inward else "slow_way_out"
     resent = view.evidence_of(device, ("retransmission",))
