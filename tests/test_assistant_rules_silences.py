@@ -194,3 +194,13 @@ def test_few_calls_tell_at_a_port_of_no_ordinary_service(tmp_path, port, calls, 
     )
     if found:
         assert hits[0].fact.values["attempts"] == calls
+
+
+def test_who_only_flooded_is_not_missed(tmp_path):
+    frames = [one for src in DEVICES[1:] for one in _report(src, 400)]
+    frames += [
+        (100.0 + n / 110, ethernet(tcp_packet("S", 1, src=DEVICES[0], dst=SERVER, sport=1024 + n)))
+        for n in range(15_000)  # 136 s
+    ]
+    frames += _seek(DEVICES[0], *range(250, 390, 10))
+    assert not _find(tmp_path, frames, "silent", "silent_together")

@@ -77,7 +77,7 @@ def find_moved_devices(view: TrafficView) -> list[RuleHit]:
 def _find_pauses(view: TrafficView) -> pd.DataFrame:
     """Pauses of regular devices that are far longer than any before: ``device last next``, the slots
     in which each was last heard and heard again; the sensor saw others meanwhile."""
-    heard = spoken_slots(view).drop_duplicates()
+    heard = _work_slots(view)
     heard = heard[heard["address"].isin(view.own)].sort_values(["address", "slot"])
     if heard.empty:
         return pd.DataFrame(columns=["device", "last", "next"])
@@ -111,6 +111,23 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     ]
     seen = np.array(going_on) >= _SEEING * (np.array(going_on) + np.array(silent))
     return found.loc[seen, ["device", "last", "next"]]
+
+
+def _work_slots(view: TrafficView) -> pd.DataFrame:
+    """In which slots an address sent anything but a flood or a scan, as ``spoken_slots`` has them: an
+    intruder who has done is not missed."""
+    heard, rows = spoken_slots(view).drop_duplicates(), view.flow_slots
+    usual = view.by_clients(rows)
+    ends = ["address", "slot"]
+    hostile = rows.loc[~usual, ["src", "slot"]].set_axis(ends, axis=1)
+    work = pd.concat(
+        [
+            rows.loc[usual & (rows["src_pkts"] > 0), ["src", "slot"]].set_axis(ends, axis=1),
+            rows.loc[rows["dst_pkts"] > 0, ["dst", "slot"]].set_axis(ends, axis=1),
+        ]
+    )
+    places, hostile, work = map(pd.MultiIndex.from_frame, (heard[ends], hostile, work))
+    return heard[~places.isin(hostile) | places.isin(work)]
 
 
 def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
