@@ -452,13 +452,13 @@ def first_and_last(evidence: pd.DataFrame) -> tuple[float, float]:
 
 
 def quiet_spell(
-    view: TrafficView, device: str, start_s: float, end_s: float
+    view: TrafficView, device: str, start_s: float, end_s: float, least_s: float = 2 * SAMPLE_S
 ) -> tuple[float, float] | None:
     """The longest time within reach of an interval in which a device sent nothing, up to the end of
     the capture.
 
     Returns:
-        None where it was never heard, or is never quiet for as long as two samples.
+        None where it was never heard, or is never quiet for as long as ``least_s``.
     """
     flows = view.flows_of(device)
     asked = view.evidence_of_kind("arp_request")
@@ -472,7 +472,7 @@ def quiet_spell(
     order = np.argsort(since)
     left = np.maximum.accumulate(until[order])
     back = np.append(since[order][1:], view.end_s)
-    near = (left < end_s) & (back > start_s) & (back - left >= 2 * SAMPLE_S)
+    near = (left < end_s) & (back > start_s) & (back - left >= least_s)
     if not near.any():
         return None
     longest = int(np.argmax(np.where(near, back - left, -1.0)))

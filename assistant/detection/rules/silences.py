@@ -153,12 +153,14 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         return []
     # The one that is missed most speaks for all.
     devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
-    quiet = [
-        spell
+    least_s = SAMPLE_S if short else 2 * SAMPLE_S
+    spells = (
+        quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S, least_s)
         for one in pauses.itertuples()
-        if (spell := quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S))
-    ]
-    if short:  # shorter than what the tables can place: the samples without a packet tell it
+    )
+    quiet = [spell for spell in spells if spell is not None]
+    placed = short and len(quiet) == len(pauses)
+    if short and not placed:  # a log does not place it: the samples without a packet tell it
         last, back = int(pauses["last"].max()) + 1, int(pauses["next"].min())
         quiet = [(last * SAMPLE_S, max(back, last + 1) * SAMPLE_S)]
     if not quiet:
@@ -179,7 +181,7 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         "within_s": float(_APART_SLOTS + 1) * SAMPLE_S,
     }
     kind = "silent" if len(devices) == 1 else "silent_together"
-    how = ", short" if short else ", over" if over else ""
+    how = ", short" if short and not placed else ", over" if over else ""
     facts = [make_fact(kind, _SENTENCES[f"{kind}{how}"], values)]
     if len(devices) > 1:
         facts.append(make_fact("shared_path", _SENTENCES["shared_path"], values))
