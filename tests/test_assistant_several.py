@@ -103,6 +103,12 @@ def test_what_was_done_to_a_device_is_told_by_who_did_it(busy):
     )
 
 
+def test_what_else_is_known_of_it_leaves_out_what_was_told(busy):
+    talk = Conversation(busy, None, None)
+    assert "recon of cam-1" in talk.reply("is cam-1 scanning anybody?").text
+    assert talk.reply("anything else with it?").text.startswith("**Yes: packet_loss of cam-1")
+
+
 def test_whether_it_was_another_trouble_is_told_by_time(busy):
     talk = Conversation(busy, None, None)
     talk.reply("does plc-1 answer?")

@@ -261,7 +261,7 @@ def _answer_does_too(asked: Asked) -> Answer | None:
 
 
 _WHOM_ELSE = re.compile(
-    r"\b(?:who|whom|what|which \w+|anyone|anybody|someone|any other \w+|wen|quien) (?:else|others?|sonst|mas)\b"
+    r"\b(?:who|whom|which \w+|anyone|anybody|someone|any other \w+|wen|quien) (?:else|others?|sonst|mas)\b"
     r"|\b(?:another|other) (?:victims?|targets?)\b"
 )
 _ACTS = re.compile(
@@ -355,6 +355,7 @@ def _answer_else(asked: Asked) -> Answer | None:
     return _tell(asked, "all_of_device", others, device, reply)
 
 
+_BY_ANY = re.compile(r"\bby (?:any|some)(?:one|body|thing)\b")
 _TIMES_HIT = re.compile(r"\b(?:hit|attacked|flooded|scanned) (?:once|twice|several times|again)\b")
 _WHAT = re.compile(
     r"^(?:and |so |but )*(?:what|who|whom|was|wer|que|quien)\b|\b(?:what|who)\b.{0,30}$"
@@ -364,8 +365,9 @@ _WHAT = re.compile(
 def _answer_suffered(asked: Asked) -> Answer | None:
     """What was done to a device, and by whom: "what hit hmi-1?"; None where no attack on it is known."""
     plain, device = asked.query.plain, asked.device
-    asks = _WHAT.search(plain) or _TIMES_HIT.search(plain)
-    if not (device and AIMED_AT.search(plain) and asks) or asked.query.active:
+    asks = any(one.search(plain) for one in (_WHAT, _TIMES_HIT, _BY_ANY))
+    active = asked.query.active and not _BY_ANY.search(plain)
+    if not (device and AIMED_AT.search(plain) and asks) or active:
         return None
     hits = [one for one in list_of_device(asked, device) if attacks(one, device)]
     spoken = find_asked(plain)
@@ -376,7 +378,15 @@ def _answer_suffered(asked: Asked) -> Answer | None:
         names = asked.view.names_of(
             dict.fromkeys(end for one in hits for end in find_culprits(one)), _MOST
         )
-        line = say("suffers_several", name=asked.name, n=len(hits), names=names, **_name_each(hits))
+        line = say(
+            "suffers_several",
+            asked.reply(True),
+            name=asked.name,
+            n=len(hits),
+            names=names,
+            **_name_each(hits),
+        )
         facts = tuple(describe_incident(one, asked) for one in hits[:_MOST])
         return Answer(line, facts, listing=True, about=device)
-    return replace(tell_incident(hits[0]), about=device)
+    line = begin(hits[0].facts[0], asked.reply(True))
+    return replace(tell_incident(hits[0]), line=line, about=device)

@@ -11,6 +11,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.questions.entities import worst_first
+from assistant.questions.queries import Query
 from assistant.questions.times import Span, read_span
 
 _MOST = 8
@@ -35,7 +36,8 @@ _TIMELESS = frozenset(("code", "manual", "before", "help", "feedback"))
 _WHEN = re.compile(
     r"\b(?:since|when|beg[au]n|begins?|start\w*|how long|until|till|seit|wann|bis|begann|desde|cuando|empez\w*|hasta)\b"
 )
-WENT_ON = re.compile(
+_IT = re.compile(r"\b(?:it|he|she|him|her|them|that|this|er|sie|ihm|ihr)\b")
+_WENT_ON = re.compile(
     r"\b(?:what|was|que)\b.*\b(?:going on|went on|happen\w*|passier\w*|los|paso)\b"
 )
 
@@ -49,6 +51,12 @@ def find_span(question: str, kind: str, analysis: Analysis) -> Span | None:
     # "it began at 14:05?" asks for another time than "what went on at 14:05?".
     others = kind == "since" and bool(_WHEN.search(question.lower()))
     return None if others else span
+
+
+def is_of_a_time(query: Query, analysis: Analysis) -> bool:
+    """Whether it is asked what went on in the plant at a time, whatever a talk is about."""
+    asks = _WENT_ON.search(query.plain) and not _IT.search(query.plain)
+    return bool(asks) and find_span(query.plain, query.kind, analysis) is not None
 
 
 def narrow(analysis: Analysis, span: Span) -> Analysis:

@@ -8,6 +8,7 @@ from functools import partial
 from assistant.answers.answer import answer
 from assistant.answers.by_kind import ELLIPSIS, is_elliptic
 from assistant.answers.documents import find_quotations, list_quotations
+from assistant.answers.times import is_of_a_time
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
 from assistant.chat.listing import (
@@ -67,6 +68,7 @@ _PRONOUN = re.compile(
 )
 _EVERYTHING = re.compile(
     r"(?<!\bat )\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
+    r"(?! (?:\w+ )?(?:with|about|of|at|on|from) (?:it|him|her|that one)\b)"
 )
 _MEANT = re.compile(
     r"\b(?:i|we) mean(?:t)?\b|\b(?:ich|wir) mein\w*\b|\bquise decir\b|\bme refiero\b"
@@ -220,9 +222,10 @@ class Conversation:
             more = place is not None and not is_bare(query.plain, place) and query.kind in _OF_ONE
             query = replace(query, kind=query.kind if more else "why", guessed=False)
         named = (*mention.devices, *mention.peers)
-        if query.kind == "affected" and now is not None and any(map(now.touches, named)):
+        feels = query.kind == "affected" and _PRONOUN.search(query.plain)
+        if feels and now is not None and any(map(now.touches, named)):
             analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
-        focus = None if named else now
+        focus = None if is_of_a_time(query, self.analysis) else now
         self._ask_again = partial(
             answer, question, analysis, self.index, device, self.history, query, focus
         )
@@ -328,7 +331,12 @@ class Conversation:
         known = {one.label for one in self.analysis.incidents}
         if known.intersection(find_asked(query.plain)) and not is_of_device(query):
             return None  # "what can we do about the flood?" means the flood's device
-        if mention.devices or mention.peers or mention.missing:
+        if (
+            mention.devices
+            or mention.peers
+            or mention.missing
+            or is_of_a_time(query, self.analysis)
+        ):
             return None
         if (
             query.kind == "checks"

@@ -40,9 +40,9 @@ _OF_MANY = frozenset(("ddos", "device_silent"))
 AIMED_AT = re.compile(
     r"\b(?:who|what|whom|wer|was|quien|que)(?: \w+)? (?:has |have |is |was |are |were )?"
     r"(?:hits?|hit|hitting|attack\w*|scann?\w*|flood\w*|hammer\w*|target\w*|prob(?:es|ed|ing)|spoof\w*|knock\w*"
-    r"|mess(?:es|ed|ing) with|greift|angegriffen|ataca\w*)\b(?! (?:dev|it|he|she|they) )"
-    r"|\b(?:being|got|gets|get|been|was|were|is|are) (?:\w+ )?(?:hit|attacked|scanned|flooded|hammered|targeted|probed"
-    r"|swept)\b(?! (?:by|from) dev\b)|\bunder attack\b|\b(?:done|happened) to (?:dev|it|him|[a-z]+-?\d+)\b"
+    r"|mess(?:es|ed|ing) with|greift|angegriffen|ataca\w*)\b"
+    r"|\b(?:being|got|gets|get|been|was|were|is|are) (?:[\w-]+ )?(?:hit|attacked|scanned|flooded|hammered|targeted"
+    r"|probed|swept)\b(?! (?:by|from) dev\b)|\bunder attack\b|\b(?:done|happened) to (?:dev|it|him|[a-z]+-?\d+)\b"
 )
 
 

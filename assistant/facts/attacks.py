@@ -46,6 +46,7 @@ _SENTENCES = {
     "unasked": "No DNS question was seen in the {before_s} before the first contact with {peer}.",
     "also": "{device} also contacted {other} {attempts:time} and exchanged {both_bytes} with it; ",
     "unanswered": "{unanswered} of these stayed without an answer.",
+    "refused": "{refused} of these were refused, and {vain} stayed without an answer.",
     "all_answered": "none stayed without an answer.",
     "scan": "{source} tried {hosts:host} and {ports:port} in {attempts:attempt} within {span_s}, starting at "
     "{start_time_s}; that is {attempts_per_s} per second.",
@@ -121,7 +122,9 @@ def _contact_facts(
     view: TrafficView, device: str, contact: pd.DataFrame, port: int, windows: Sequence[float]
 ) -> list[Fact]:
     main = contact[contact["port"] == port]
-    attempts = main.groupby("attempt").agg(begun=("since_s", "min"), answered=("answered", "any"))
+    attempts = main.groupby("attempt").agg(
+        begun=("since_s", "min"), answered=("answered", "any"), refused=("refused", "any")
+    )
     attempts = attempts.sort_values("begun")
     spacing = np.diff(attempts["begun"].to_numpy())
     first_s = float(contact["since_s"].min())
@@ -131,7 +134,7 @@ def _contact_facts(
         "peer": view.name_of(str(contact["other"].iloc[0])),
         "attempts": len(attempts),
         "sessions": int(attempts["answered"].sum()),
-        "unanswered": int((~attempts["answered"]).sum()),
+        **_count_vain(attempts),
         "first_time_s": first_s,
         "last_time_s": float(attempts["begun"].iloc[-1]),
         "sent_bytes": int(main["sent_bytes"].sum()),
@@ -151,19 +154,28 @@ def _contact_facts(
 
 
 def _also(view: TrafficView, device: str, contact: pd.DataFrame, windows: Sequence[float]) -> Fact:
-    answered = contact.groupby("attempt")["answered"].any()
+    attempts = contact.groupby("attempt")[["answered", "refused"]].any()
     values: dict[str, Value] = {
         "device": view.name_of(device),
         "other": view.endpoint(contact),
-        "attempts": len(answered),
-        "unanswered": int((~answered).sum()),
+        "attempts": len(attempts),
+        **_count_vain(attempts),
         "both_bytes": int((contact["sent_bytes"] + contact["got_bytes"]).sum()),
     }
     return make_fact("also", _SENTENCES["also"] + _answers(values), values, windows)
 
 
+def _count_vain(attempts: pd.DataFrame) -> dict[str, Value]:
+    """How many attempts came to nothing, and of these how many were refused: a machine is there then."""
+    unanswered = ~attempts["answered"].astype(bool)
+    refused = int((unanswered & attempts["refused"].astype(bool)).sum())
+    n = int(unanswered.sum())
+    return {"unanswered": n, "refused": refused, "vain": n - refused}
+
+
 def _answers(values: dict[str, Value]) -> str:
-    return _SENTENCES["unanswered" if values["unanswered"] else "all_answered"]
+    kind = "refused" if values["refused"] else "unanswered"
+    return _SENTENCES[kind if values["unanswered"] else "all_answered"]
 
 
 def _asked_before(view: TrafficView, device: str, first_s: float) -> bool:
