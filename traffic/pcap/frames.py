@@ -57,6 +57,7 @@ def read_frames(packets: Packets) -> Frames:
             "server_port": first["dport"].to_numpy(),
             "begun": False,
             "two_way": True,
+            "left_s": np.inf,  # frames know no end of a connection
         }
     )
     content = read_content(view, work, flows)
