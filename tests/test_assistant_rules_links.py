@@ -158,6 +158,66 @@ def test_a_flood_from_outside_is_told_of_whom_it_hits(tmp_path):
     assert (hit.device, hit.role, hit.peers) == (DRIVE, "target", (CLOUD,))
 
 
+# ---- Links that go down: who asks the network anew for whom it talks to ----
+
+
+def _words_to_store(*silent: int) -> list[Frame]:
+    """A word each two seconds for four minutes; from each second of ``silent`` on, none for five."""
+    off = {at + one for at in silent for one in range(5)}
+    times = [ts for ts in range(0, 240, 2) if ts not in off]
+    return [
+        frame
+        for n, ts in enumerate(times)
+        for frame in (
+            _sent(float(ts), DRIVE, STORE, 1 + 4 * n, 4, (45000, 1883)),
+            _sent(ts + 0.01, STORE, DRIVE, 1 + 4 * n, 4, (1883, 45000)),
+        )
+    ]
+
+
+def _asks(*times: float, to_all: bool = True, answered: bool = True) -> list[Frame]:
+    ask, answer = arp_packet(1, DRIVE_MAC, DRIVE, STORE), arp_packet(2, PANEL_MAC, STORE, DRIVE)
+    if not to_all:
+        ask = PANEL_MAC + ask[6:]
+    return [(ts, ask) for ts in times] + [(ts + 0.001, answer) for ts in times if answered]
+
+
+def test_who_asks_all_for_its_partner_after_each_silence_has_a_link_that_goes_down(tmp_path):
+    frames = _words_to_store(120, 140, 160) + _asks(125.9, 145.9, 165.9)
+    ((label, device, fact),) = _facts(tmp_path, frames, "asked_anew")
+    assert (label, device) == ("flapping", DRIVE)
+    # In the samples from 120, 140 and 160 s; the sensor's clock begins at 0.
+    assert (fact.values["times"], fact.values["silent_s"]) == (3, 2.0)
+    assert (fact.values["since_time_s"], fact.values["until_time_s"]) == (120.0, 170.0)
+    assert fact.values["peers"] == STORE
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        _words_to_store(120, 140) + _asks(125.9, 145.9),  # twice is no habit
+        _words_to_store() + _asks(125.9, 145.9, 165.9),  # a tool's own question, and no silence
+        _words_to_store(120, 140, 160) + _asks(125.9, 145.9, 165.9, to_all=False),  # only doubt
+        # Who is in doubt asks the station first, and all where it does not answer.
+        _words_to_store(120, 140, 160)
+        + _asks(124.9, 144.9, 164.9, to_all=False, answered=False)
+        + _asks(125.9, 145.9, 165.9),
+        _words_to_store(120, 140, 160) + _asks(125.9, 145.9, 165.9, answered=False),
+        # All the time the same: its table forgets by the clock.
+        _words_to_store(*range(20, 230, 20)) + _asks(*(at + 5.9 for at in range(20, 230, 20))),
+        # Two machines claim the address that it asks for.
+        _words_to_store(120, 140, 160)
+        + _asks(125.9, 145.9, 165.9)
+        + [
+            (130.0 + n, arp_packet(2, bytes([2, 0, 0, 0, 0, n % 2]), STORE, PANEL))
+            for n in range(9)
+        ],
+    ],
+)
+def test_other_questions_to_all_are_no_loose_link(tmp_path, frames):
+    assert not _facts(tmp_path, frames, "asked_anew")
+
+
 # ---- A way out that is lost ----
 
 

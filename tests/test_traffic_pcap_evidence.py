@@ -21,6 +21,7 @@ from frames import (
 from traffic.conversations import empty_exchanges
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
+from traffic.pcap.parts import read_large
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.samples import EVIDENCE_COUNTS
 
@@ -55,6 +56,28 @@ def test_arp_requests_without_a_reply_within_a_second(tmp_path):
         # The request at 1006 s is not judged: the capture ends before its second is over.
         [100, CLIENT, GHOST, "arp_unanswered", -1, 2, 0],
     ]
+
+
+def test_who_asks_all_after_a_silence(tmp_path):
+    """Neither who has sent a packet within two seconds, nor who asked for the same within six, nor who
+    gets no reply."""
+    words = {1000.0: CLIENT, 1020.0: CLIENT, 1021.5: CLIENT, 1023.5: GATEWAY}
+    frames = [(ts, ethernet(udp_packet(b"x", src=src))) for ts, src in words.items()]
+    for ts, target in [(1005, GATEWAY), (1009, GATEWAY), (1016, GATEWAY), (1022, GATEWAY),
+                       (1028.1, GATEWAY), (1029, GHOST)]:  # fmt: skip
+        frames.append((float(ts), arp_packet(1, MAC_A, CLIENT, target)))
+        if target != GHOST:
+            frames.append((ts + 0.1, arp_packet(2, MAC_B, target, CLIENT)))
+    frames.append((1040.0, ethernet(udp_packet(b"x", src=GATEWAY))))
+    rows = _rows(tmp_path, sorted(frames), "asked_anew")
+    # At 1005, 1016 and 1028.1 s.
+    wanted = [(100, 1), (101, 1), (102, 1)]
+    assert rows == [[slot, CLIENT, GATEWAY, "asked_anew", -1, n, 0] for slot, n in wanted]
+    parts = read_large([tmp_path / "capture.pcap"], tmp_path, part_packets=1).evidence
+    parts = parts[parts["kind"] == "asked_anew"]
+    assert (
+        parts[["slot", "src", "dst", "kind", "code", "count", "distinct"]].values.tolist() == rows
+    )
 
 
 def test_an_address_claimed_by_two_machines(tmp_path):

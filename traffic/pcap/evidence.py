@@ -38,11 +38,20 @@ def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> p
     """
     events = _find_arp(packets) | _find_tcp(packets.table, segments)
     events["unreachable"] = _find_unreachable(packets.table)
-    events |= spoken
+    return count_evidence(events | spoken, packets.addresses)
+
+
+def count_evidence(events: Events, addresses: np.ndarray) -> pd.DataFrame:
+    """Events by kind as evidence, sorted by slot, src, dst, kind, code.
+
+    Args:
+        events: their sides are rows of ``addresses``.
+        addresses: shape (n_addresses,), object.
+    """
     if not any(len(table) for table in events.values()):
         return join_evidence([])
     evidence = _count_events(events)
-    names = pd.Series(packets.addresses, dtype="str")
+    names = pd.Series(addresses, dtype="str")
     for side in ("src", "dst"):
         evidence[side] = names.take(evidence[side].to_numpy()).reset_index(drop=True)
     return evidence.sort_values(_KEYS, ignore_index=True)[EVIDENCE_COLUMNS]
@@ -76,10 +85,9 @@ def _find_arp(packets: Packets) -> Events:
     # Who asks for its own address announces it.
     requests = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])]
     requests = requests.rename(columns={"sender": "src", "target": "dst"})
-    replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     # Silence is the good answer to a probe, which asks whether an address is free.
-    real, keys = requests[~probe[requests.index]], ["src", "dst"]
-    silent = _find_unanswered(real, replies, keys, packets.end_s)
+    real = requests[~probe[requests.index]]
+    silent = real[~answer_asks(real, arp, packets.end_s)]
     return {
         "arp_request": make_events(requests),
         "arp_unanswered": make_events(silent),
@@ -87,20 +95,24 @@ def _find_arp(packets: Packets) -> Events:
     }
 
 
-def _find_unanswered(
-    requests: pd.DataFrame, replies: pd.DataFrame, keys: list[str], end_s: float
-) -> pd.DataFrame:
-    """Requests without a reply of the same keys in time, where the capture lasts so long."""
-    replies = replies[["ts", *keys]].assign(reply=True)
+def answer_asks(requests: pd.DataFrame, arp: pd.DataFrame, end_s: float) -> np.ndarray:
+    """Whether ARP requests got a reply in time, or the capture ends before that; shape (n,), bool.
+
+    Args:
+        requests: ``ts src dst``, sorted by ``ts``; ``src`` asked for ``dst``.
+        arp: ``Packets.arp``, with the replies.
+        end_s: the capture's last moment.
+    """
+    replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     joined = pd.merge_asof(
-        requests,
-        replies,
+        requests[["ts", "src", "dst"]],
+        replies[["ts", "src", "dst"]].assign(reply=True),
         on="ts",
-        by=keys,
+        by=["src", "dst"],
         direction="forward",
         tolerance=_ARP_WAIT_S,  # type: ignore[arg-type]
     )
-    return joined[joined["reply"].isna() & (joined["ts"] + _ARP_WAIT_S <= end_s)]
+    return (joined["reply"].notna() | (joined["ts"] + _ARP_WAIT_S > end_s)).to_numpy()
 
 
 def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
+from traffic.pcap.asks import find_asks
 from traffic.pcap.delays import find_delays
 from traffic.pcap.evidence import make_evidence
 from traffic.pcap.exchanges import find_events, join_exchanges, make_exchanges, read_content
@@ -211,8 +212,9 @@ def make_flows(packets: Packets) -> Capture:
         in exactly one flow and one slot.
     """
     piece = make_piece(packets)
+    asks = find_asks(packets.arp, [packets.table], packets.addresses, packets.end_s)
     holes = find_holes(packets)
-    return join_pieces([piece], packets.addresses, packets.envelopes, holes, packets.notes)
+    return join_pieces([piece], asks, packets.addresses, packets.envelopes, holes, packets.notes)
 
 
 def make_piece(packets: Packets) -> Piece:

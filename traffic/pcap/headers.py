@@ -17,6 +17,7 @@ from traffic.pcap.records import Records, header_type, interleave, read_headers
 # An IPv4 address is kept as the IPv6 address ::ffff:a.b.c.d, so that both kinds share two 64-bit
 # columns.
 MAPPED = 0xFFFF << 32
+_ALL_STATIONS = 0xFFFFFFFFFFFF
 
 _ARP_HEADER = header_type(
     28, type=(2, ">u2"), sizes=(4, ">u2"), op=(6, ">u2"), src=(8, ">u2"), src_low=(10, ">u4"), sender=(14, ">u4"),
@@ -26,13 +27,15 @@ _ARP_HEADER = header_type(
 
 @dataclass(frozen=True)
 class Arps:
-    """ARP packets, shape (n,) each, int64; addresses as the low half of ``::ffff:a.b.c.d``."""
+    """ARP packets, shape (n,) each, int64; addresses as the low half of ``::ffff:a.b.c.d``.
+    ``to_all``, bool: the frame went to every station."""
 
     row: np.ndarray
     op: np.ndarray
     mac: np.ndarray
     sender: np.ndarray
     target: np.ndarray
+    to_all: np.ndarray
 
 
 def read_arp(records: Records, links: Links) -> Arps:
@@ -43,7 +46,8 @@ def read_arp(records: Records, links: Links) -> Arps:
     ethernet_ip4 = (header["type"] == IP4) & (header["sizes"] == 0x0604)
     row, header = row[ethernet_ip4], header[ethernet_ip4]
     op, sender, target = (header[name].astype(np.int64) for name in ("op", "sender", "target"))
-    return Arps(row, op, mac(header, "src"), sender | MAPPED, target | MAPPED)
+    to_all = links.dst_mac[row] == _ALL_STATIONS
+    return Arps(row, op, mac(header, "src"), sender | MAPPED, target | MAPPED, to_all)
 
 
 # ---- Network and transport headers ----

@@ -41,7 +41,7 @@ class Packets:
             from 1, as Wireshark counts: all records of a file, those that are not read too). A
             packet in a tunnel is a row of its own, with the frame that it came in.
         arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of
-            ``addresses``) ``mac file frame``.
+            ``addresses``) ``mac to_all file frame``.
         others: one row per frame that is neither, sorted by ``ts``: ``ts file frame ethertype`` (0
             = none, below 0x600 a length: LLC), ``link`` (its type), ``src_mac dst_mac``, ``at held``
             (what is above the link header, and how much of it was captured).

@@ -25,6 +25,7 @@ from traffic.arrays import starts_run
 from traffic.capture import Capture
 from traffic.conversations import empty_exchanges, empty_sessions
 from traffic.errors import UserError
+from traffic.pcap.asks import find_asks
 from traffic.pcap.clock import find_clock_steps, mend_clock
 from traffic.pcap.copies import ENOUGH_NUMBERS, is_poor
 from traffic.pcap.flows import make_piece
@@ -83,6 +84,7 @@ def read_large(
             packets = parts.read(number)
             tables = (packets.table, packets.arp, packets.others)
             times.append([table["ts"].to_numpy().copy() for table in tables])
+            arp = packets.arp  # all of it lies in the last part
             piece = make_piece(packets)
             if not whole:
                 piece = replace(piece, sessions=empty_sessions(), exchanges=empty_exchanges())
@@ -90,7 +92,10 @@ def read_large(
             del packets, piece, tables
         holes = make_holes(parts.clock_steps, _find_pauses(parts, times))
         del times
-        return join_pieces(pieces, parts.addresses, parts.envelopes, holes, parts.notes)
+        # Whether an asker had sent something just before, only all parts together tell.
+        rows = (parts.read_table(number, "rows") for number in parts.numbers)
+        asks = find_asks(arp, rows, parts.addresses, parts.end_s)
+        return join_pieces(pieces, asks, parts.addresses, parts.envelopes, holes, parts.notes)
 
 
 @dataclass(frozen=True)

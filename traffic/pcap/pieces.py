@@ -49,6 +49,7 @@ class Piece:
 
 def join_pieces(
     pieces: list[Piece],
+    asks: pd.DataFrame,
     addresses: np.ndarray,
     envelopes: pd.DataFrame,
     holes: pd.DataFrame,
@@ -58,6 +59,7 @@ def join_pieces(
 
     Args:
         pieces: one at least; emptied, so that no table is in memory twice.
+        asks: evidence that belongs to no pair of addresses alone, of ``traffic.pcap.asks``.
         addresses: shape (n_addresses,), object, of all of them.
         envelopes, holes: as ``Quality`` has them.
         notes: of reading the packets.
@@ -86,7 +88,7 @@ def join_pieces(
     return Capture(
         flows=flows,
         activity=_join(activity, _order(activity, "flow")),
-        evidence=_join_evidence(tables.pop("evidence")),
+        evidence=_join_evidence([*tables.pop("evidence"), asks]),
         delays=_join_delays(tables.pop("delays"), addresses),
         sessions=_join(sessions, _order(sessions, "flow"))[SESSION_COLUMNS]
         if sessions
@@ -135,6 +137,7 @@ def _join(tables: list[pd.DataFrame], order: np.ndarray) -> pd.DataFrame:
 
 
 def _join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    parts = [part for part in parts if len(part)] or parts
     if len(parts) == 1:
         return parts[0]
     return join_evidence(parts).sort_values(EVIDENCE_COLUMNS[:5], ignore_index=True)

@@ -33,7 +33,12 @@ from assistant.detection.rules.floods import (
     find_one_way_floods,
     find_ping_floods,
 )
-from assistant.detection.rules.links import find_loose_links, find_losses, find_spikes
+from assistant.detection.rules.links import (
+    find_dropped_links,
+    find_loose_links,
+    find_losses,
+    find_spikes,
+)
 from assistant.detection.rules.outages import (
     find_absent_addresses,
     find_failing_services,
@@ -151,18 +156,24 @@ RULES = (
         _plain(find_loose_links, suggests="off_and_on"),
         yields_to=_kinds("comes_and_goes silent silent_together slow_link slow_way_out spike"),
     ),
+    replace(
+        _plain(find_dropped_links, suggests="asked_anew"),
+        yields_to=_kinds("comes_and_goes off_and_on silent silent_together"),
+    ),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(
         _plain(find_losses, suggests="sent_again"),
         rules_out=_LOOK_ALIKES - _DEEDS,
-        yields_to=_kinds("deaf off_and_on comes_and_goes slow_link slow_way_out spike"),
+        yields_to=_kinds("deaf off_and_on comes_and_goes asked_anew slow_link slow_way_out spike"),
     ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     # What is lost on the way says more than that less arrives.
     replace(
         _plain(find_thin_streams, suggests="thin_stream thin_streams"),
         rules_out=_LOOK_ALIKES - _DEEDS,
-        yields_to=_kinds("spike sent_again slow_link slow_way_out off_and_on comes_and_goes"),
+        yields_to=_kinds(
+            "spike sent_again slow_link slow_way_out off_and_on comes_and_goes asked_anew"
+        ),
     ),
     replace(
         _plain(find_stopped_senders, suggests="stopped"),

@@ -17,6 +17,7 @@ from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.proofs import between
 from assistant.facts.traffic_view import TrafficView, first_and_last
 from traffic.capture import SAMPLE_S
+from traffic.pcap.asks import SILENT_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
 _TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
@@ -24,6 +25,10 @@ _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
 # of these samples those in which the device is heard: who is off for longer is silent.
 _MIN_STALLS, _MIN_STALLED, _STALLED_SHARE, _HEARD_SHARE = 3, 3, 0.7, 0.8
+# Questions to all for one device after a silence, in as many samples, and within how many; else there are
+# far fewer, and both talked in most samples before: who speaks seldom forgets whom it knows by the clock.
+_MIN_ANEW, _ANEW_SLOTS, _OFTENER, _BEFORE_SLOTS, _BEFORE_SHARE = 3, 18, 4.0, 12, 0.7
+_CONTACT_SLOTS, _CLAIMED_SLOTS = 2, 6
 _PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 0.5, 3, 12
 
 # A FIN alone that is sent again before a timer has run out tells of no loss (traffic.pcap.tcp).
@@ -39,6 +44,10 @@ _SENTENCES = {
     "off_and_on": "{device} is off and on: again and again between {since_time_s} and {until_time_s} nothing that "
     "{peers} sent it got through for a while, and then all of it did; {stalls:segment} had to be sent again, "
     "{resent:time} in all.",
+    "asked_anew": "{device} loses its link again and again: {times:time} between {since_time_s} and {until_time_s} it "
+    "had sent nothing for {silent_s} or longer, and then the first that it sent was a question to the whole network "
+    "for the address of {peers}, with whom it talks all the time. A device asks so when it has forgotten its "
+    "neighbours, as it does when its link goes down.",
     "spike": "Traffic of {device} rose to {peak_mbit_per_s} Mbit/s for {lasting_s} from {since_time_s}, mostly with "
     "{peer}; before that it was {usual_mbit_per_s} Mbit/s. Meanwhile {resent_share} of its packets were sent again.",
 }
@@ -171,6 +180,99 @@ def find_loose_links(view: TrafficView) -> list[RuleHit]:
         ends = (device, "flapping", "source", (fact,), tuple(peers))
         hits.append(RuleHit(*ends, slots_of(mine)))
     return hits
+
+
+def find_dropped_links(view: TrafficView) -> list[RuleHit]:
+    """Devices that again and again are silent for seconds and then ask all for those whom they are in a
+    connection with: their own link went down. It shows where nobody sends them anything meanwhile,
+    so that nothing is sent again."""
+    asked = view.evidence_of_kind("asked_anew")
+    asked = asked[asked["src"].isin(view.own) & asked["dst"].isin(view.own)]
+    hits = []
+    for device, mine in asked.groupby("src"):
+        mine = mine[_in_contact(view, str(device), mine) & ~_are_claimed(view, mine)]
+        sent = view.sent_by(str(device))
+        spells = {
+            str(other): spell
+            for other, rows in mine.groupby("dst")
+            if len(spell := _find_spell(slots_of(rows))) >= _MIN_ANEW
+            and _stands_out(spell, slots_of(rows), slots_of(sent[sent["other"] == other]))
+        }
+        if spells:
+            hits.append(_make_dropped(view, str(device), spells))
+    return hits
+
+
+def _in_contact(view: TrafficView, device: str, asked: pd.DataFrame) -> np.ndarray:
+    """Whether a device had something to do with whom it asked for just before, and has just after."""
+    met = view.flows_of(device).groupby("other")["slot"].unique()
+    none = np.zeros(0, np.int64)
+    slots = [
+        (met.get(other, none), slot)
+        for other, slot in zip(asked["dst"], asked["slot"], strict=True)
+    ]
+    return np.array(
+        [
+            ((mine >= slot - _CONTACT_SLOTS) & (mine < slot)).any()
+            and ((mine >= slot) & (mine <= slot + _CONTACT_SLOTS)).any()
+            for mine, slot in slots
+        ],
+        bool,
+    )
+
+
+def _are_claimed(view: TrafficView, asked: pd.DataFrame) -> np.ndarray:
+    """Whether two machines claim an address of these about then: it is asked for anew for that."""
+    claims = view.evidence_of_kind("arp_conflict")
+    near = [
+        set(
+            claims.loc[(claims["slot"] - slot).abs() <= _CLAIMED_SLOTS, ["src", "dst"]]
+            .to_numpy()
+            .ravel()
+        )
+        for slot in asked["slot"]
+    ]
+    ends = zip(asked["src"], asked["dst"], near, strict=True)
+    return np.array([bool({src, dst} & claimed) for src, dst, claimed in ends], bool)
+
+
+def _find_spell(slots: np.ndarray) -> np.ndarray:
+    """The most slots that lie close together."""
+    last = np.searchsorted(slots, slots + _ANEW_SLOTS)
+    first = int(np.argmax(last - np.arange(len(slots))))
+    return slots[first : last[first]]
+
+
+def _stands_out(spell: np.ndarray, slots: np.ndarray, spoken: np.ndarray) -> bool:
+    """Whether a device asks for whom it talks to nearly all the time far oftener in a spell than else.
+
+    Args:
+        spell, slots: in which it asks, and all of these.
+        spoken: in which it sent something to whom it asks for.
+    """
+    watched = min(spell[0] - spoken[0], _BEFORE_SLOTS)
+    before = (spoken < spell[0]) & (spoken >= spell[0] - watched)
+    inside = len(spell) / (spell[-1] - spell[0] + 1)
+    outside = ((spoken < spell[0]) | (spoken > spell[-1])).sum()
+    rest = (len(slots) - len(spell)) / max(outside, 1)
+    return bool(watched and before.sum() >= _BEFORE_SHARE * watched and inside >= _OFTENER * rest)
+
+
+def _make_dropped(view: TrafficView, device: str, spells: dict[str, np.ndarray]) -> RuleHit:
+    """A hit at a device; ``spells`` are those of whom it asks for."""
+    slots = np.unique(np.concatenate(list(spells.values())))
+    peers = tuple(sorted(spells, key=lambda one: -len(spells[one])))
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "peers": view.names_of(peers),
+        "times": len(slots),
+        "silent_s": SILENT_S,
+        "since_time_s": float(slots[0]) * SAMPLE_S,
+        "until_time_s": float(slots[-1] + 1) * SAMPLE_S,
+    }
+    only = f"arp.opcode == 1 && arp.src.proto_ipv4 == {device} && eth.dst == ff:ff:ff:ff:ff:ff"
+    fact = make_fact("asked_anew", _SENTENCES["asked_anew"], values, proof=Proof(only))
+    return RuleHit(device, "flapping", "source", (fact,), peers, slots)
 
 
 def _to_who_is_heard(resent: pd.DataFrame, view: TrafficView) -> pd.DataFrame:
