@@ -157,7 +157,7 @@ QUESTIONS = {
         ("is there packet loss anywhere?", "Yes, likely: packets are lost between"),
     ],
     "filling-line": [
-        ("is plc-4 ok now?", "At plc-4 (10.95.111.80) it began at 2026-11-21 13:40:50 UTC and ended at 13:42:54"),
+        ("is plc-4 ok now?", "At plc-4 (10.95.111.80) it began at 2026-11-21 13:40:46 UTC and ended at 13:42:54"),
         ("is plc-4 ok?", "No, confirmed: plc-4"),
     ],
     "paint-shop": [
@@ -172,8 +172,8 @@ FIELD = {
     "dns-servfail": [
         ("did it recover?", "No: at router-a (192.168.7.1) it began at 2026-11-21 13:42:31 UTC and still goes on"),
         ("is it over?", "No: at router-a (192.168.7.1) it began at 2026-11-21 13:42:31 UTC and still goes on"),
-        ("is it getting worse?", "No: it stays about the same: 149 failures at router-a"),
-        ("is it getting better?", "No: it stays about the same: 149 failures at router-a"),
+        ("is it getting worse?", "No: it stays about the same: 150 failures at router-a"),
+        ("is it getting better?", "No: it stays about the same: 150 failures at router-a"),
         ("can I ignore it?", "No, confirmed: the resolver router-a"),
         ("which devices could not resolve names?", "1 device had names that failed: sensor-a"),
         ("how bad is it?", "Devices that know their partners by name cannot reach them. It is rated low"),
