@@ -48,19 +48,9 @@ HELP = """I answer questions about this capture and the documents in the knowled
 I only read: nothing is sent to the network, nothing is changed on a device."""
 MAX_CHARS = 2000
 # Kinds that ask about the whole plant where no device is named and none is meant by a pronoun.
-_OF_ALL = (
-    "first",
-    "health",
-    "wrong",
-    "devices",
-    "incidents",
-    "loss",
-    "dns",
-    "who",
-    "count",
-    "changed",
-    "code",
-)
+_OF_ALL = frozenset(
+    ("first", "health", "wrong", "devices", "incidents", "loss", "dns", "who", "count", "changed", "code")
+)  # fmt: skip
 _PRONOUN = re.compile(
     r"\b(it|its|he|she|him|her|this|that|these|those|them|they|er|sie|es|ihn|ihm|ihr|das|dies\w*|davon|dazu"
     r"|dem|lo|la|le"
@@ -112,17 +102,9 @@ _NOTHING = "I found nothing about that, neither in the capture nor in the docume
 
 
 # What is asked of one incident by its place in the list; anything else asks why.
-_OF_ONE = (
-    "since",
-    "checks",
-    "attack",
-    "certainty",
-    "consequence",
-    "numbers",
-    "packets",
-    "affected",
-    "security",
-)
+_OF_ONE = frozenset(
+    ("since", "checks", "attack", "certainty", "consequence", "numbers", "packets", "affected", "security")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
