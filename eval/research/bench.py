@@ -103,7 +103,7 @@ def measure_packets(name: str, folder: Path) -> list[Row]:
     samples = make_samples(read_capture(path))
     ours = _MILLION / (time.perf_counter() - start)
     what = f"{name} packets to {len(samples):,} samples"
-    rows = [Row(what, f"{ours:,.0f} packets/s"), _measure_peak("its memory")]
+    rows = [Row(what, f"{ours:,.0f} packets/s"), _measure_peak()]
     theirs, target = _measure_nfstream(path), "at least 4 times"
     if theirs is None:
         return [*rows, Row("against nfstream", "not installed", target)]
@@ -132,7 +132,7 @@ def measure_log(folder: Path) -> list[Row]:
     seconds = time.perf_counter() - start
     what = f"conn.log of {flows:,} flows to {len(windows):,} windows"
     row = Row(what, f"{seconds:.1f} s", "at most 3 s", seconds <= 3)
-    return [row, _measure_peak("its memory", 2.0)]
+    return [row, _measure_peak(2.0)]
 
 
 def measure_classification(folder: Path) -> list[Row]:
@@ -157,7 +157,7 @@ def measure_classification(folder: Path) -> list[Row]:
     rate = len(equal) / (time.perf_counter() - start)
     what = f"classification of {len(equal):,} windows of 20 different texts"
     rows.append(Row(what, f"{rate:,.0f} windows/s", "at least 20,000 windows/s", rate >= 20_000))
-    return [*rows, _measure_peak("its memory")]
+    return [*rows, _measure_peak()]
 
 
 def measure_incidents(folder: Path) -> list[Row]:
@@ -172,7 +172,7 @@ def measure_incidents(folder: Path) -> list[Row]:
     return [
         Row(what, f"{took_s:.1f} s", "at most 10 s", took_s <= 10),
         Row("of it, loading the model", f"{loaded_s:.1f} s"),
-        _measure_peak("its memory"),
+        _measure_peak(),
     ]
 
 
@@ -192,7 +192,7 @@ def measure_answer(folder: Path) -> list[Row]:
         Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
         Row("the first question answered", f"{first_s:.2f} s", "under 2 s", first_s < 2),
         Row("a further question answered", f"{more_s:.2f} s", "under 2 s", more_s < 2),
-        _measure_peak("its memory"),
+        _measure_peak(),
     ]
 
 
@@ -230,7 +230,7 @@ def measure_searches(folder: Path) -> list[Row]:
         Row("the first search of the next process", f"{done.again_s:.1f} s"),
         Row("a plain Chroma query of them", f"{plain:.0f} ms"),
         Row("filling it, vectors given", f"{done.fill_s:.0f} s"),
-        _measure_peak("its memory"),
+        _measure_peak(),
     ]
 
 
@@ -273,12 +273,12 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _measure_peak(what: str, most_gb: float | None = None) -> Row:
+def _measure_peak(most_gb: float | None = None) -> Row:
     """The most memory this process has held."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     if most_gb is None:
-        return Row(what, f"{used:.2f} GB")
-    return Row(what, f"{used:.2f} GB", f"at most {most_gb:.0f} GB", used <= most_gb)
+        return Row("its memory", f"{used:.2f} GB")
+    return Row("its memory", f"{used:.2f} GB", f"at most {most_gb:.0f} GB", used <= most_gb)
 
 
 MEASURES: dict[str, Callable[[Path], list[Row]]] = {

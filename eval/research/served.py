@@ -24,11 +24,6 @@ class Server:
         )
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory_mb(self) -> float:
-        """Megabytes of memory that it holds now, proc(5)."""
-        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
 
 def find_port() -> int:
     """A port of this machine that nobody listens at."""

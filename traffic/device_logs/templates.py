@@ -49,7 +49,6 @@ class Templates:
     """The templates of some logs, which grow with the lines that it is given.
 
     Attributes:
-        forms: how many distinct masked lines were grouped.
         beyond: how many lines have a form of their own beyond the bounds on forms and templates.
     """
 
@@ -58,11 +57,6 @@ class Templates:
         self._drains = [Drain(sim_th=_LIKENESS, max_children=_MOST_CHILDREN) for _ in range(2)]
         self._clusters: dict[str, tuple[LogCluster, int]] = {}
         self.beyond = 0
-
-    @property
-    def forms(self) -> int:
-        """How many distinct masked lines were grouped."""
-        return len(self._clusters)
 
     def number(self, texts: pa.Array) -> np.ndarray:
         """Number the template of each line, shape (n,), int64, from 1; ``REST`` beyond the bounds."""
