@@ -153,23 +153,29 @@ def train(
         freeze_layers(loaded.model, loaded.tokenizer, knobs.frozen)
 
     trainer = _make_trainer(loaded, examples, looked_at, work, knobs)
+    checkpoint = find_checkpoint(work)
+    pace = _set_pace(trainer, loaded, read_elapsed_s(checkpoint), knobs)
+    trainer.add_callback(Keeper(pace, looked_at is not None, progress))
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _save(trainer, loaded.tokenizer, base, out, knobs.method)
+    return _summarise(trainer.state, pace)
+
+
+def _set_pace(trainer: Any, loaded: Trainable, elapsed_s: float, knobs: Knobs) -> Pace:
+    """Give a trainer its weights' precision, its optimizer and schedule, and the order of texts."""
     for weight in trainer.model.parameters():
         if weight.requires_grad:  # trl rounds an adapter on four bits to bf16
             weight.data = weight.data.float()
     steps = -(-len(trainer.train_dataset) // _rows_a_step(trainer)) * knobs.epochs
-    checkpoint = find_checkpoint(work)
-    pace = Pace(steps, knobs.max_minutes, read_elapsed_s(checkpoint))
+    pace = Pace(steps, knobs.max_minutes, elapsed_s)
     trainer.optimizer = _make_optimizer(trainer.model, _learning_rate(loaded.model, knobs))
     trainer.lr_scheduler = make_schedule(trainer.optimizer, pace)
     order = SimilarLengths(
         [len(row) for row in trainer.train_dataset["input_ids"]], _rows_a_step(trainer), knobs.seed
     )
     trainer._get_train_sampler = lambda *_: order
-    trainer.add_callback(Keeper(pace, looked_at is not None, progress))
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _save(trainer, loaded.tokenizer, base, out, knobs.method)
-    return _summarise(trainer.state, pace)
+    return pace
 
 
 def _check_lengths(tables: list[Dataset], base: Path, context: int | None) -> None:

@@ -99,44 +99,53 @@ def evaluate_detection(
     jobs = jobs or os.cpu_count() or 1
     setup = Setup(data, cache, protocol, tuple(sorted(without)), quick, jobs == 1, tune_texts)
     experiment = _open_checked(setup)
-    corpus = experiment.corpus
     # Every model is made once, so that a missing one is found now.
     made = {name: make_model(name, 0, quick) for name in names}
-    binary = {name for name in names if made[name].binary}
     name = f"detection-{protocol.name}{'-quick' if quick else ''}"
     folder = out / f"{name}.fits" / _fingerprint(experiment)
     keys = _list_fits(experiment, made)
-    read = partial(read_fit, folder)
     lock = own_folder(folder, "the run's folder")
     try:
         _fit_all(experiment, keys, folder, jobs, progress)
-        rows = [read(key).row for key in keys]
-        rows.sort(key=lambda row: names.index(row.model))
-        log.info("pooling %d fits", len(rows))
-        pooled = pool_rows(corpus, rows, read, protocol, binary)
-        compared = compare_models(corpus, rows, read, protocol, binary)
+        run = _pool(name, experiment, made, keys, folder)
     finally:
         lock.release()
-    run = Run(
+    run = run.model_copy(update={"notes": _note(setup, jobs, time.monotonic() - started)})
+    write_run(run, out)
+    return run
+
+
+def _pool(
+    name: str,
+    experiment: Experiment,
+    models: Mapping[str, WindowClassifier],
+    keys: Sequence[FitKey],
+    folder: Path,
+) -> Run:
+    """What all fits of a run's folder say together, and with what they were made."""
+    corpus, protocol = experiment.corpus, experiment.setup.protocol
+    read, binary = partial(read_fit, folder), {name for name in models if models[name].binary}
+    rows = [read(key).row for key in keys]
+    rows.sort(key=lambda row: list(models).index(row.model))
+    log.info("pooling %d fits", len(rows))
+    return Run(
         name=name,
         created=now(),
         command=own_command(),
         commit=find_commit(),
-        quick=quick,
+        quick=experiment.setup.quick,
         protocol=protocol.model_dump(mode="json"),
         data=describe_data(corpus),
-        models=names,
+        models=tuple(models),
         seeds=tuple(range(protocol.seeds)),
         versions=find_versions(),
         prompt_fingerprint=prompt_fingerprint(),
         machine=find_machine(),
         rows=tuple(rows),
-        pooled=tuple(pooled),
-        comparisons=tuple(compared),
-        notes=_note(setup, jobs, time.monotonic() - started),
+        pooled=tuple(pool_rows(corpus, rows, read, protocol, binary)),
+        comparisons=tuple(compare_models(corpus, rows, read, protocol, binary)),
+        notes=(),
     )
-    write_run(run, out)
-    return run
 
 
 def _read_protocol(name: str, quick: bool, seeds: int | None, share: float | None) -> Protocol:

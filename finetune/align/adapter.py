@@ -153,12 +153,7 @@ def align_site(
     remove_runs(runs, "feedback", keep=checked)
     claim_folder(checked, marks)
     llm, _ = load_registered(begin)
-    check = partial(
-        _check_windows, order=order, claims=claims, llm=llm, card=card, plant=plant,
-        progress=partial(progress, "holding feedback against the captures"),
-    )  # fmt: skip
-    make_once(checked / "windows", check)
-    windows = _read_windows(checked / "windows")
+    windows = _hold_against_captures(checked / "windows", order, claims, llm, card, plant, progress)
     recipe = read_recipe()
     known, calibrate = _make_known(order, card, windows, recipe, checked / "texts", knobs, progress)
 
@@ -258,23 +253,26 @@ def _marks(order: Order, claims: Claims, begin: Path) -> list[str]:
 # ---- Windows: of feedback, and with known truth ----
 
 
-def _check_windows(
+def _hold_against_captures(
     folder: Path,
     order: Order,
     claims: Claims,
     llm: Scorer,
     card: AdapterCard,
     plant: Plant | None,
-    progress: Callable[[int, int], None],
-) -> None:
-    found = check_claims(claims, order.captures, llm, card, plant, order.most, progress)
-    found.table.to_parquet(folder / "claimed.parquet", index=False)
-    found.proved.to_parquet(folder / "proved.parquet", index=False)
-    said = {"set_aside": found.set_aside, "notes": found.notes}
-    write_text(folder / "said.json", json.dumps(said))
+    progress: Progress,
+) -> Windows:
+    """The windows that feedback is about, as far as captures bear it out; checked once, and kept."""
 
+    def check(draft: Path) -> None:
+        told = partial(progress, "holding feedback against the captures")
+        found = check_claims(claims, order.captures, llm, card, plant, order.most, told)
+        found.table.to_parquet(draft / "claimed.parquet", index=False)
+        found.proved.to_parquet(draft / "proved.parquet", index=False)
+        said = {"set_aside": found.set_aside, "notes": found.notes}
+        write_text(draft / "said.json", json.dumps(said))
 
-def _read_windows(folder: Path) -> Windows:
+    make_once(folder, check)
     said = json.loads((folder / "said.json").read_text(encoding="utf-8"))
     return Windows(
         pd.read_parquet(folder / "claimed.parquet"),

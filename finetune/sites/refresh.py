@@ -124,15 +124,14 @@ class Refreshed:
 
 
 def refresh_on_labels(
-    order: Order, knobs: Knobs, home: Path, work: Path | None = None, progress: Progress = silent
+    order: Order, knobs: Knobs, home: Path, progress: Progress = silent
 ) -> Refreshed:
     """Tune the adapter in use on new captures, calibrate, measure and register it.
 
     Args:
         order: what.
         knobs: how long and how fast; method and target follow from the adapter.
-        home: the folder of state.
-        work: keeps what stages made, so that a killed run goes on; by default in ``home``.
+        home: the folder of state; keeps what stages made, so that a killed run goes on.
         progress: called with what is being done, how much of it is done, and of how much.
 
     Raises:
@@ -144,7 +143,7 @@ def refresh_on_labels(
     card = check_registered(source)
     knobs = _choose_knobs(knobs, source, order.how)
     captures = _find_new(order, card)
-    work = work or home / "training" / order.site / FAMILY
+    work = home / "training" / order.site / FAMILY
     claim_folder(work, _marks(order, knobs, source, card.find_base(source), captures))
     texts = _gather(order, knobs, source, card, captures, work, progress)
     tune = partial(

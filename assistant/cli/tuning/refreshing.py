@@ -72,27 +72,34 @@ def refresh(
             "give a quiet capture, labelled ones, or one to compare"
         )
     if watch is not None:
-        from assistant.session import watch_site
+        typer.echo(_watch(watch, site, settings))
+    elif quiet is not None:
+        typer.echo(_fit_to_quiet(quiet, site, settings, false_share))
+    else:
+        from finetune.sft import Knobs
+        from finetune.sites.refresh import Order, refresh_on_labels, render_refreshed
 
-        with narrate("scoring") as scored:
-            said = watch_site(watch, settings.model_copy(update={"site": site}), scored)
-        typer.echo(said)
-        return
-    if quiet is not None:
-        from assistant.session import read_plant
-        from finetune.sites.quiet import refresh_from_quiet, render_quieted
-
-        with narrate("scoring") as scored:
-            plant = read_plant(settings)
-            fitted = refresh_from_quiet(quiet, site, settings.home, plant, false_share, scored)
-        typer.echo(render_quieted(fitted))
-        return
-    from finetune.sft import Knobs
-    from finetune.sites.refresh import Order, refresh_on_labels, render_refreshed
-
-    parts = (how, plants, per_label, replayed, most_forgotten, tuple(exclude or ()))
-    knobs = Knobs(epochs=epochs, max_minutes=max_minutes, seed=seed)
-    with narrate_stages() as progress:
+        parts = (how, plants, per_label, replayed, most_forgotten, tuple(exclude or ()))
         order = Order(tuple(data or ()), site, *parts)
-        made = refresh_on_labels(order, knobs, settings.home, progress=progress)
-    typer.echo(render_refreshed(made))
+        knobs = Knobs(epochs=epochs, max_minutes=max_minutes, seed=seed)
+        with narrate_stages() as progress:
+            made = refresh_on_labels(order, knobs, settings.home, progress)
+        typer.echo(render_refreshed(made))
+
+
+def _watch(capture: Path, site: str, settings: "Settings") -> str:
+    from assistant.session import watch_site
+
+    with narrate("scoring") as scored:
+        return watch_site(capture, settings.model_copy(update={"site": site}), scored)
+
+
+def _fit_to_quiet(capture: Path, site: str, settings: "Settings", false_share: float) -> str:
+    from assistant.session import read_plant
+    from finetune.sites.quiet import refresh_from_quiet, render_quieted
+
+    plant = read_plant(settings)
+    with narrate("scoring") as scored:
+        return render_quieted(
+            refresh_from_quiet(capture, site, settings.home, plant, false_share, scored)
+        )
