@@ -7,14 +7,15 @@ them zero. The table holds no address, name or time of day, and is good for one 
 texts, whose fingerprint it carries.
 """
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 
 from prompts.window_text import fact_names, fingerprint, make_levels, render_levels
 from traffic.capture import SAMPLE_S
@@ -96,15 +97,11 @@ def _tabulate(one: Labelled) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(known), levels], axis=1)
 
 
-def main() -> None:
+def main(data: Annotated[list[Path], typer.Option()], out: Annotated[Path, typer.Option()]) -> None:
     """Write the table of all labelled captures below some folders."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.recorded")
-    parser.add_argument("--data", type=Path, action="append", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    paths = [path for folder in given.data for path in find_labelled(folder)]
-    write_recorded((load_labelled(path) for path in paths), given.out)
+    paths = [path for folder in data for path in find_labelled(folder)]
+    write_recorded((load_labelled(path) for path in paths), out)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,15 +8,16 @@ same function for other shares and with the prior shift dropped in long episodes
 tested choose nothing: what a bound of theirs would give is shown beside, from the curve of a run.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from assistant.llm.adapters import AdapterCard, load_adapter
 from assistant.offline import go_offline
@@ -150,23 +151,24 @@ def _tabulate(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
+def main(
+    work: Annotated[Path, typer.Option(help="Keeps the plants' texts.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Results that the shipped model was tested in.")
+    ] = None,
+    out: Path | None = None,
+) -> None:
     """Print or write the page."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.pocket.alarm_bound")
-    parser.add_argument("--work", type=Path, required=True, help="Keeps the plants' texts.")
-    parser.add_argument("--run", type=Path, help="Results that the shipped model was tested in.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
     go_offline()
     llm, card = load_adapter()
     recipe = read_recipe()
-    windows = read_held_out(card, recipe, given.work)
-    tested = read_tested(given.run) if given.run else ""
-    run = f" --run results/{given.run.name}" if given.run else ""
-    command = f"python -m finetune.pocket.alarm_bound --work FOLDER{run}"
+    windows = read_held_out(card, recipe, work)
+    tested = read_tested(run) if run else ""
+    results = f" --run results/{run.name}" if run else ""
+    command = f"python -m finetune.pocket.alarm_bound --work FOLDER{results}"
     page = render_page(card, recipe, windows, score_texts(windows, llm), tested, command)
-    write_text(given.out, page) if given.out else sys.stdout.write(page)
+    write_text(out, page) if out else sys.stdout.write(page)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,14 +8,15 @@ A model is good only for the texts that it was trained on, so this is done once 
 the shipped model, on its training captures alone.
 """
 
-import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
@@ -107,25 +108,24 @@ def render_facts(names: Sequence[str], edges: np.ndarray) -> str:
     return table.to_csv(float_format="%.4g")
 
 
-def main() -> None:
+def main(
+    data: list[Path] | None = None,
+    exclude: list[str] | None = None,
+    count: Annotated[int, typer.Option("--facts", help="How many are chosen.")] = FACTS,
+) -> None:
     """Draw, choose and write."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.pocket.choose_facts")
-    parser.add_argument("--data", type=Path, action="append", default=[])
-    parser.add_argument("--exclude", action="append", default=[])
-    parser.add_argument("--facts", type=int, default=FACTS)
-    given = parser.parse_args()
     recipe = read_recipe(POCKET)
-    captures = choose_captures(recipe, given.data, given.exclude)
+    captures = choose_captures(recipe, data or (), exclude or ())
     plants = [name for name in captures.trained if is_simulated(name)][:_PLANTS]
     names = [*plants, *captures.paths.keys() - {*captures.test}]
     draw = partial(draw_candidates, captures=captures, recipe=recipe)
     with ProcessPoolExecutor(2) as pool:
         parts = list(pool.map(draw, names))
     facts, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
-    chosen = choose_facts(facts, codes, given.facts, recipe.seed)
+    chosen = choose_facts(facts, codes, count, recipe.seed)
     edges = find_edges(facts[:, [CANDIDATES.index(name) for name in chosen]])
     write_text(_FILE, render_facts(chosen, edges))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -12,14 +12,15 @@ which leaves out the normal windows: they have no class. OUT/joint and OUT/class
 `faultwise eval detection --models llm:OUT/joint,llm:OUT/class`.
 """
 
-import argparse
 import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import torch
+import typer
 
 from assistant.llm.adapters import write_card
 from assistant.offline import go_offline
@@ -165,26 +166,25 @@ def _place(
     write_card(make_site_card(order, placed, calibration, split, metrics, recipe.seed), folder)
 
 
-def main() -> None:
+def main(
+    work: Annotated[Path, typer.Option(help="Keeps what a killed run made.")],
+    out: Annotated[Path, typer.Option()],
+    plants: Annotated[int, typer.Option(help="Simulated ones to learn from.")] = 48,
+    per_label: Annotated[int, typer.Option(help="Texts in an epoch.")] = 1000,
+    epochs: int = 3,
+    minutes: Annotated[float, typer.Option(help="Of each training, at most.")] = 25.0,
+    seed: int = 0,
+) -> None:
     """Make both models."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.pocket.single_task")
-    parser.add_argument("--plants", type=int, default=48, help="Simulated ones to learn from.")
-    parser.add_argument("--per-label", type=int, default=1000, help="Texts in an epoch.")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=25.0, help="Of each training, at most.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     go_offline()
-    numbers = (given.plants, given.per_label, given.epochs, given.minutes, given.seed)
+    numbers = (plants, per_label, epochs, minutes, seed)
     command = (
         "python -m finetune.pocket.single_task --plants {} --per-label {} --epochs {} --minutes {:g} "
         "--seed {} --work FOLDER --out FOLDER"
     ).format(*numbers)
-    make_pair(shrink_recipe(*numbers), given.out, given.work, command)
+    make_pair(shrink_recipe(*numbers), out, work, command)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
