@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from traffic.arrays import count_up
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
     CONTROL,
@@ -358,11 +359,7 @@ def _read_segment(
     logical = head[:, 0] >> 2 & 7
     value = np.select(
         [form == 0, form == 1, form == 2],
-        [
-            head[:, 1],
-            head[:, 2] | head[:, 3] << 8,
-            head[:, 2] | head[:, 3] << 8 | head[:, 4] << 16 | head[:, 5] << 24,
-        ],
+        [head[:, 1], head[:, 2:4] @ [1, 1 << 8], head[:, 2:] @ [1, 1 << 8, 1 << 16, 1 << 24]],
         -1,
     )
     is_logical = (kind == 1) & (form < 3)
@@ -380,8 +377,7 @@ def _read_segment(
             is_logical & (logical == 5),
             is_logical,
             plain_port,
-            long_port,
-            symbol,
+            long_port | symbol,
             kind == 2,
             head[:, 0] == 0x80,
         ],
@@ -389,7 +385,6 @@ def _read_segment(
             np.where(head[:, 0] == 0x34, 10, 2),
             2 + 2 * form,
             2,
-            2 + head[:, 1] + head[:, 1] % 2,
             2 + head[:, 1] + head[:, 1] % 2,
             np.where(head[:, 0] & 0x10 > 0, 2 + 2 * head[:, 1], 2),
             2 + 2 * head[:, 1],
@@ -437,8 +432,7 @@ def find_inner(messages: Messages, at: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     count = np.clip(messages.u16(at, "<"), 0, _MOST_INNER)
     message = np.repeat(np.arange(len(messages)), count)
-    nth = np.arange(len(message)) - np.repeat(np.cumsum(count) - count, count)
-    offset = messages.take(message).u16(at[message] + 2 + 2 * nth, "<")
+    offset = messages.take(message).u16(at[message] + 2 + 2 * count_up(count), "<")
     there = offset >= 0
     return message[there], (at[message] + offset)[there]
 

@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 
 from traffic.pcap.messages import Messages
-from traffic.pcap.protocols.protocol import ANSWER, ASK, SESSION, SKIP, make_rows, number_secrets
+from traffic.pcap.protocols.protocol import (
+    ANSWER,
+    ASK,
+    SESSION,
+    SKIP,
+    make_rows,
+    number_secrets,
+    share_flow,
+)
 
 LOGIN = 1  # the one function that is read
 FUNCTIONS = {LOGIN: "login"}
@@ -112,11 +120,6 @@ def _read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[
         yield talk
 
 
-def _of_flows_with(messages: Messages, which: np.ndarray) -> np.ndarray:
-    """Messages of the flows in which ``which`` names one, shape (n,), bool."""
-    return np.isin(messages.flow, np.unique(messages.flow[which]))
-
-
 # ---- Telnet: prompts and what follows them (RFC 854; login(1)) ----
 
 _OPTION = re.compile(rb"\xff(?:[\xfb-\xfe].|\xfa.*?\xff\xf0|[^\xff])", re.DOTALL)
@@ -147,7 +150,7 @@ def _find_telnet(messages: Messages) -> Iterator[_Try]:
     size = np.minimum(messages.held, _TEXT)
     tail = messages.bytes(np.maximum(size - _PROMPT_BYTES, 0), _PROMPT_BYTES)
     asks = (tail == ord(":")).any(axis=1) & ~messages.is_orig
-    for talk in _read_talks(messages, _of_flows_with(messages, asks), _TEXT):
+    for talk in _read_talks(messages, share_flow(messages, asks), _TEXT):
         yield from _follow_telnet(talk)
 
 
@@ -206,7 +209,7 @@ def _find_ftp(messages: Messages) -> Iterator[_Try]:
     ]
     code = ((head[:, :3] >= ord("0")) & (head[:, :3] <= ord("9"))).all(axis=1) & ~messages.is_orig
     asks = tells[0] | tells[1]
-    chosen = (asks | code) & _of_flows_with(messages, asks)
+    chosen = (asks | code) & share_flow(messages, asks)
     for talk in _read_talks(messages, chosen, _TEXT):
         yield from _follow_ftp(talk)
 

@@ -24,6 +24,7 @@ from traffic.pcap.protocols.protocol import (
     make_rows,
     number_secrets,
     select_asked,
+    share_flow,
     starts_with,
 )
 
@@ -155,7 +156,7 @@ def _read(messages: Messages) -> pd.DataFrame:
     _read_connects(messages, np.flatnonzero(connects), body, columns)
     # What follows a packet identifier depends on the version that the client connected with.
     level = np.where(connects, columns.pop("level"), -1)
-    fifth = np.isin(messages.flow, np.unique(messages.flow[level == 5]))
+    fifth = share_flow(messages, level == 5)
     rest = np.flatnonzero(np.isin(kind, (_SUBSCRIBE, _SUBACK, _UNSUBACK)))
     after = body[rest] + 2
     after += np.where(fifth[rest], _property_bytes(messages.take(rest), after), 0)

@@ -270,6 +270,11 @@ def first_alike(messages: Messages, which: np.ndarray, kind: np.ndarray) -> np.n
     return first
 
 
+def share_flow(messages: Messages, which: np.ndarray) -> np.ndarray:
+    """The messages of flows in which ``which`` names one, shape (n,), bool."""
+    return np.isin(messages.flow, np.unique(messages.flow[which]))
+
+
 def number_secrets(texts: np.ndarray, size: np.ndarray) -> np.ndarray:
     """A number for each secret, the same where two are: whether somebody tries others is evidence,
     what they are is nobody's business.

@@ -30,6 +30,7 @@ from traffic.pcap.protocols.protocol import (
     make_rows,
     select_distinct,
     select_kinds,
+    share_flow,
 )
 
 # COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
@@ -228,7 +229,7 @@ def _read(messages: Messages) -> pd.DataFrame:
     other = _find_others(messages, kind, data, first, s7)
     columns = _read_s7(messages, s7, rosctr)
     opens, agrees, ends = kind == _CR, kind == _CC, kind == _DR
-    refuses = ends & ~_of_flow(messages, agrees)
+    refuses = ends & ~share_flow(messages, agrees)
     columns["role"] = np.select(
         [s7, opens, agrees | refuses, ends], [columns["role"], ASK, ANSWER, TELL], SKIP
     )
@@ -251,21 +252,16 @@ def _continues(messages: Messages, kind: np.ndarray) -> np.ndarray:
     return follows & ~np.append(True, last[:-1])[: len(last)]
 
 
-def _of_flow(messages: Messages, marked: np.ndarray) -> np.ndarray:
-    """Whether any message of each message's flow is marked."""
-    return np.isin(messages.flow, np.unique(messages.flow[marked]))
-
-
 def _find_others(
     messages: Messages, kind: np.ndarray, data: np.ndarray, first: np.ndarray, s7: np.ndarray
 ) -> np.ndarray:
     """What else flows turn out to speak, a place in ``_OTHERS``; -1 for S7comm."""
-    plus = _of_flow(messages, data & (first == 0x72))
+    plus = share_flow(messages, data & (first == 0x72))
     session = np.isin(first, (0x0D, 0x0E)) | (messages.u16(7) == 0x0100)
-    mms = _of_flow(messages, data & session)
+    mms = share_flow(messages, data & session)
     # A selector of S7comm names a kind of connection, then rack and slot.
-    foreign = _of_flow(messages, (kind == _CR) & (_read_selector(messages) < 0x100))
-    return np.select([_of_flow(messages, s7), plus, mms, foreign], [-1, 0, 1, 2], -1)
+    foreign = share_flow(messages, (kind == _CR) & (_read_selector(messages) < 0x100))
+    return np.select([share_flow(messages, s7), plus, mms, foreign], [-1, 0, 1, 2], -1)
 
 
 def _read_selector(messages: Messages) -> np.ndarray:
@@ -331,8 +327,7 @@ def _read_items(
 def _find_name(
     messages: Messages, jobs: np.ndarray, function: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the name of a block (``_0A00001P``) or of a program invocation (``P_PROGRAM``)
-    stands."""
+    """Where the name of a block (``_0A00001P``) or of an invoked program (``P_PROGRAM``) stands."""
     at, size = np.full(len(messages), -1), np.zeros(len(messages), np.int64)
     files = jobs & np.isin(function, _FILES)
     stops, invokes = jobs & (function == _STOP), np.flatnonzero(jobs & (function == _PI))
