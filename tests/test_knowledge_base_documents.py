@@ -237,6 +237,14 @@ def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path):
         ("a.md", b"---\nsymptoms: none\ncolour: red\n---\n", "colour: Extra inputs"),
         ("a.md", b"---\ncause: [\n---\n", "no YAML mapping"),
         ("a.md", b"---\ncause: a\n- 1\n---\n", "no YAML mapping"),
+        ("a.txt", b"%PDF-1.7 ...", "ends in .txt and is a PDF"),
+        ("a.pdf", b"PK\x03\x04....", "ends in .pdf and is a ZIP archive"),
+        ("a.docx", b"\xd0\xcf\x11\xe0....", "is an old or encrypted office file"),
+        ("a.docx", b"PK\x03\x04....", "cannot be unpacked"),
+        ("a.xlsx", b"register;content\n", "cannot be unpacked"),
+        ("a.html", "<p>H\xf6he".encode("latin-1"), "is not UTF-8 at byte 4"),
+        ("a.html", b"<p hidden>x</p>", "has no text"),
+        ("a.yaml", b"symptoms: none\n", "id: Field required"),
     ],
 )
 def test_a_named_file_that_cannot_be_read_is_an_error_in_one_line(tmp_path, name, data, message):

@@ -217,29 +217,6 @@ def test_an_entity_bomb_is_refused(tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("a.txt", b"%PDF-1.7 ...", "ends in .txt and is a PDF"),
-        ("a.pdf", b"PK\x03\x04....", "ends in .pdf and is a ZIP archive"),
-        ("a.docx", b"\xd0\xcf\x11\xe0....", "is an old or encrypted office file"),
-        ("a.docx", b"PK\x03\x04....", "cannot be unpacked"),
-        ("a.xlsx", b"register;content\n", "cannot be unpacked"),
-        ("a.html", "<p>H\xf6he".encode("latin-1"), "is not UTF-8 at byte 4"),
-        ("a.html", b"<p hidden>x</p>", "has no text"),
-        ("a.yaml", b"symptoms: none\n", "id: Field required"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, name, data, message):
-    path = tmp_path / name
-    path.write_bytes(data)
-    with pytest.raises(UserError) as told:
-        read_documents(path)
-    assert message in str(told.value)
-    assert str(path) in str(told.value)
-    assert "\n" not in str(told.value)
-
-
 def test_a_large_text_and_a_way_out_of_the_folder_are_skipped_and_the_rest_is_read(tmp_path):
     folder = tmp_path / "manuals"
     folder.mkdir()
