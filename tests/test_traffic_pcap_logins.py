@@ -130,3 +130,54 @@ def test_a_digest_tells_no_two_passwords_apart_and_may_be_stale(tmp_path):
         _get(b"NTLM TlRM"), _status(401), _get(b"NTLM TlRN"), _status(200),
     )  # fmt: skip
     assert rows[["outcome", "login"]].values.tolist() == [["answered", -1]]
+
+
+# ---- Forms with a password ----
+
+
+def _form(body: bytes, way: bytes = b"POST", apart: bool = False) -> list[tuple[str, bytes]]:
+    head = b"%b /session HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (way, len(body))
+    return [(">", head), (">", body)] if apart else [(">", head + body)]
+
+
+def _page(code: int, body: bytes = b"", more: bytes = b"") -> tuple[str, bytes]:
+    size = b"Content-Length: %d\r\n\r\n" % len(body)
+    return "<", b"HTTP/1.1 %d word\r\n%b%b%b" % (code, more, size, body)
+
+
+ASKS = b"<form><input name=u><input type='password' name=p></form>"
+
+
+@pytest.mark.parametrize(
+    ("turns", "outcomes"),
+    [
+        ([*_form(b"user=a&password=b"), _page(200, ASKS)], [("refused", 200)]),
+        ([*_form(b"user=a&password=b", apart=True), _page(200, ASKS)], [("refused", 200)]),
+        ([*_form(b'{"user": "a", "pwd": "b"}'), _page(200, b'{"e":"invalid password"}')],
+         [("refused", 200)]),
+        ([*_form(b"j_password=b"), _page(302, more=b"Location: /login?error\r\n")], [("refused", 302)]),
+        ([*_form(b"login=a&passwd=b", b"PUT"), _page(401)], [("refused", 401)]),
+        ([*_form(b"user=a&password=b"), _page(429)], [("refused", 429)]),
+        ([*_form(b"user=a&password=b"), _page(302, more=b"Location: /line\r\n")], [("answered", 0)]),
+        ([*_form(b"user=a&password=b"), _page(200, b"<p>Line 3 runs</p>")], [("answered", 0)]),
+        # A value that is set, and a page that merely asks for a login.
+        ([*_form(b"setpoint=400&unit=bar"), _page(400)], []),
+        ([_get(), _page(200, ASKS)], []),
+    ],
+)  # fmt: skip
+def test_forms_with_a_password_are_logins(tmp_path, turns, outcomes):
+    assert [one[1:] for one in _outcomes(tmp_path, 8123, *turns)] == outcomes
+
+
+def test_a_token_against_forgery_makes_no_other_login(tmp_path):
+    turns = [
+        turn
+        for body in (
+            b"csrf=11&user=a&password=b",
+            b"csrf=22&user=a&password=b",
+            b"user=a&password=c",
+        )
+        for turn in (*_form(body), _page(403))
+    ]
+    first, second, third = _logins(tmp_path, 8123, *turns)["login"]
+    assert first == second != third

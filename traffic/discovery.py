@@ -201,7 +201,7 @@ def _services(flows: pd.DataFrame) -> pd.Series:
     return spoken.where(spoken.isin([*_SERVES, *_IT]), usual)
 
 
-_IT = ("http", "ssl", "ssh", "ftp", "telnet", "smtp", "rdp", "snmp", "syslog")
+_IT = ("http", "ssl", "ssh", "ftp", "telnet", "smtp", "pop3", "imap", "rdp", "snmp", "syslog")
 
 
 def _roles(flows: pd.DataFrame) -> dict[str, str]:

@@ -13,6 +13,7 @@ from traffic.pcap.protocols.enip import CIP_IO, ENIP
 from traffic.pcap.protocols.goose import GOOSE
 from traffic.pcap.protocols.iec104 import IEC104
 from traffic.pcap.protocols.lldp import LLDP
+from traffic.pcap.protocols.mail import IMAP, POP3, SMTP
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.ntp import NTP
@@ -37,6 +38,9 @@ PROTOCOLS: tuple[Protocol, ...] = (
     SSH,
     FTP,
     TELNET,
+    SMTP,
+    POP3,
+    IMAP,
     LLDP,
     DNP3,
     IEC104,

@@ -1,4 +1,4 @@
-"""Logins in clear text over Telnet, FTP and HTTP: whether they were accepted or refused.
+"""Logins in clear text over Telnet, FTP and HTTP, forms too: whether they were accepted or refused.
 
 A login is a request of the kind ``session``, and what the server says to it is its answer. User
 names and passwords are hashed where they are read, and kept nowhere.
@@ -6,7 +6,7 @@ names and passwords are hashed where they are read, and kept nowhere.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,16 @@ FTP_REFUSALS = {  # RFC 959, RFC 2228
     532: "need account for storing files",
     534: "request denied for policy reasons",
 }
-HTTP_REFUSALS = {401: "unauthorized", 403: "forbidden", 407: "proxy authentication required"}
+_REFUSED_BY_CODE = {401: "unauthorized", 403: "forbidden", 407: "proxy authentication required"}
+HTTP_REFUSALS = {
+    200: "the page says no, or asks for the password anew",
+    302: "sent back to the login",
+    303: "sent back to the login",
+    400: "bad request",
+    422: "not accepted",
+    429: "too many requests",
+    **_REFUSED_BY_CODE,
+}
 
 _SECRET_BYTES = 128  # of a user name and a password that are told apart
 _TEXT = 512  # bytes of a message of Telnet or FTP that are looked at
@@ -41,7 +50,7 @@ _AT_ONCE = 8192  # messages whose texts are in memory together
 
 
 @dataclass(frozen=True)
-class _Try:
+class Try:
     """One login: where it was sent, where it was answered (-1 for nowhere), the code of its refusal
     (0 for none) and what it tried (empty where that cannot be told)."""
 
@@ -52,7 +61,7 @@ class _Try:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A message: its place, who sent it, and its text."""
 
     place: int
@@ -60,10 +69,10 @@ class _Line:
     text: bytes
 
 
-_Talk = list[_Line]
+Talk = list[Line]
 
 
-def reads_logins(find: Callable[[Messages], Iterator[_Try]]) -> Callable[[Messages], pd.DataFrame]:
+def reads_logins(find: Callable[[Messages], Iterator[Try]]) -> Callable[[Messages], pd.DataFrame]:
     """How a protocol whose logins ``find`` finds reads its messages."""
 
     def read(messages: Messages) -> pd.DataFrame:
@@ -94,7 +103,7 @@ def _number_logins(secrets: list[bytes]) -> np.ndarray:
     return np.where(size > 0, number_secrets(texts, size), -1)
 
 
-def _read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[_Talk]:
+def read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[Talk]:
     """The chosen messages of each flow by time, with the first ``width`` bytes of their text.
 
     Args:
@@ -105,7 +114,7 @@ def _read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[
     place = np.flatnonzero(chosen)
     place = place[np.lexsort((messages.row[place], messages.flow[place]))]
     flow, is_orig = messages.flow[place], messages.is_orig[place]
-    talk: _Talk = []
+    talk: Talk = []
     for start in range(0, len(place), _AT_ONCE):
         here = place[start : start + _AT_ONCE]
         texts = messages.take(here).bytes(0, width)
@@ -115,7 +124,7 @@ def _read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[
             if talk and flow[at] != flow[at - 1]:
                 yield talk
                 talk = []
-            talk.append(_Line(int(one), bool(is_orig[at]), texts[i, : size[i]].tobytes()))
+            talk.append(Line(int(one), bool(is_orig[at]), texts[i, : size[i]].tobytes()))
     if talk:
         yield talk
 
@@ -145,19 +154,19 @@ _GREETS = re.compile(rb"(?:^|[\r\n])last (?:successful )?login\b", re.IGNORECASE
 _PROMPT_BYTES = 16  # a prompt ends with a colon among its last bytes
 
 
-def _find_telnet(messages: Messages) -> Iterator[_Try]:
+def _find_telnet(messages: Messages) -> Iterator[Try]:
     """Logins of flows in which a server asks for a password."""
     size = np.minimum(messages.held, _TEXT)
     tail = messages.bytes(np.maximum(size - _PROMPT_BYTES, 0), _PROMPT_BYTES)
     asks = (tail == ord(":")).any(axis=1) & ~messages.is_orig
-    for talk in _read_talks(messages, share_flow(messages, asks), _TEXT):
+    for talk in read_talks(messages, share_flow(messages, asks), _TEXT):
         yield from _follow_telnet(talk)
 
 
-def _follow_telnet(talk: _Talk) -> Iterator[_Try]:
+def _follow_telnet(talk: Talk) -> Iterator[Try]:
     """The logins of one connection, until one is accepted: what is typed after it is a shell's."""
     asked_for, name, secret = "", b"", b""
-    tried: _Try | None = None
+    tried: Try | None = None
     refused = went_on = False
     for line in talk:
         text = _PAINT.sub(b"", _OPTION.sub(b"", line.text))
@@ -167,7 +176,7 @@ def _follow_telnet(talk: _Talk) -> Iterator[_Try]:
             elif asked_for == "password":
                 secret += text
                 if b"\r" in text or b"\n" in text:
-                    tried = _Try(line.place, -1, 0, name.strip() + b"\n" + secret.strip())
+                    tried = Try(line.place, -1, 0, name.strip() + b"\n" + secret.strip())
                     asked_for, refused, went_on = "", False, False
             elif tried and text.strip():
                 went_on = True
@@ -178,10 +187,10 @@ def _follow_telnet(talk: _Talk) -> Iterator[_Try]:
         prompt = prompt or ("name" if _ASKS_NAME.search(text) else "")
         if tried and (prompt or _SAYS_NO.search(text)):
             if not refused:
-                tried = _Try(tried.ask, line.place, 1, tried.secret)
+                tried = Try(tried.ask, line.place, 1, tried.secret)
             refused = True
         elif tried and (_SHELL.search(text) or _GREETS.search(text) or (went_on and not refused)):
-            yield _Try(tried.ask, line.place, 0, tried.secret)
+            yield Try(tried.ask, line.place, 0, tried.secret)
             return
         if prompt:
             if tried:
@@ -199,7 +208,7 @@ def _follow_telnet(talk: _Talk) -> Iterator[_Try]:
 _FTP_IN, _FTP_GO_ON = (230, 232), (331, 332)
 
 
-def _find_ftp(messages: Messages) -> Iterator[_Try]:
+def _find_ftp(messages: Messages) -> Iterator[Try]:
     """Logins of control connections."""
     head = messages.bytes(0, 4)
     word = head & 0xDF  # upper case
@@ -210,22 +219,22 @@ def _find_ftp(messages: Messages) -> Iterator[_Try]:
     code = ((head[:, :3] >= ord("0")) & (head[:, :3] <= ord("9"))).all(axis=1) & ~messages.is_orig
     asks = tells[0] | tells[1]
     chosen = (asks | code) & share_flow(messages, asks)
-    for talk in _read_talks(messages, chosen, _TEXT):
+    for talk in read_talks(messages, chosen, _TEXT):
         yield from _follow_ftp(talk)
 
 
-def _follow_ftp(talk: _Talk) -> Iterator[_Try]:
+def _follow_ftp(talk: Talk) -> Iterator[Try]:
     name, tried = b"", None
     for line in talk:
         if line.is_orig:
             words = line.text.strip()
             name = words[4:].strip() if words[:4].upper() == b"USER" else name
-            tried = _Try(line.place, -1, 0, name + b"\n" + words[:4] + words[4:].strip())
+            tried = Try(line.place, -1, 0, name + b"\n" + words[:4] + words[4:].strip())
             continue
         code = int(line.text[:3])
         if tried and (code in _FTP_IN or code in FTP_REFUSALS):
             refused = code if code in FTP_REFUSALS else 0
-            yield _Try(tried.ask, line.place, refused, tried.secret)
+            yield Try(tried.ask, line.place, refused, tried.secret)
         if code >= 200:  # below it the server is still at work
             tried = None
 
@@ -244,43 +253,92 @@ _BEARS_SECRET = (b"basic", b"bearer")
 _READ_SCHEMES = (*_BEARS_SECRET, b"digest")  # of others the first refusal belongs to the login
 
 
-def _find_http(messages: Messages) -> Iterator[_Try]:
-    """Requests with an Authorization; those of one connection with the same one are one login."""
+# A form, as browsers and programs send it: a field for the password, and what is said to it.
+_PASSWORD = rb"(?:pass(?:word|wd|phrase|code)?|pwd|passwort|kennwort|psw)"
+_USER = rb"(?:user(?:[_-]?name|[_-]?id)?|login|e?mail|account|benutzer(?:name)?)"
+_FIELD = rb"(?:^|[&\n{,])[ ]*[\"']?(?:\w{0,24}[_.-])?%s[\"']?[ ]*[=:][ ]*[\"']?([^&\"'\r\n]*)"
+_HAS_PASSWORD = re.compile(_FIELD % _PASSWORD, re.IGNORECASE)
+_HAS_USER = re.compile(_FIELD % _USER, re.IGNORECASE)
+_ASKS_AGAIN = re.compile(rb"type=[\"']?password", re.IGNORECASE)
+_BACK = re.compile(
+    rb"\r?\nlocation:[^\r\n]*(?:log-?in|sign-?in|log-?on|err|fail|denied)", re.IGNORECASE
+)
+
+
+def _find_http(messages: Messages) -> Iterator[Try]:
+    """Requests with an Authorization, those of one connection with the same one as one login; and forms
+    with a password."""
     head = messages.bytes(0, 8)
-    asks = np.zeros(len(messages), bool)
+    asks, posts = np.zeros(len(messages), bool), np.zeros(len(messages), bool)
     for method in METHODS:
         width = min(len(method), 8)
-        asks |= (head[:, :width] == np.frombuffer(method[:8], np.uint8)).all(axis=1)
-    asks &= messages.is_orig
+        mine = (head[:, :width] == np.frombuffer(method[:8], np.uint8)).all(axis=1)
+        asks |= mine
+        posts |= mine & (method in (b"POST ", b"PUT "))
+    asks, posts = asks & messages.is_orig, posts & messages.is_orig
     says = (head[:, :7] == np.frombuffer(b"HTTP/1.", np.uint8)).all(axis=1) & ~messages.is_orig
-    for talk in _read_talks(messages, asks | says, _HEADER):
-        yield from _follow_http(talk)
+    # What is sent, and what is said to it, may follow its header in a packet of its own.
+    rest = share_flow(messages, posts) & (messages.length <= _HEADER)
+    for talk in read_talks(messages, asks | says | rest, _HEADER):
+        yield from _follow_http(_join_bodies(talk))
 
 
-def _follow_http(talk: _Talk) -> Iterator[_Try]:
-    let_in: set[bytes] = set()
-    tried: _Try | None = None
+def _join_bodies(talk: Talk) -> Talk:
+    """A connection with each header and what follows it in packets of its own as one line."""
+    joined: Talk = []
     for line in talk:
-        header = line.text.split(b"\r\n\r\n")[0]
+        begins = line.text.startswith((b"HTTP/1.", *METHODS))
+        if begins or not joined or joined[-1].is_orig != line.is_orig:
+            joined.append(line)
+        else:
+            joined[-1] = replace(joined[-1], text=(joined[-1].text + line.text)[: 2 * _HEADER])
+    return joined
+
+
+def _follow_http(talk: Talk) -> Iterator[Try]:
+    let_in: set[bytes] = set()
+    tried: Try | None = None
+    by_form = False
+    for line in talk:
+        header, _, body = line.text.partition(b"\r\n\r\n")
         if line.is_orig:
             tried = None  # one before it that has no answer yet is not told apart from this one
             found = _AUTHORIZATION.search(header)
-            if found and found[1].lower() in _READ_SCHEMES:
+            by_form = not found and header.startswith((b"POST ", b"PUT "))
+            if by_form and (secret := _read_form(body)):
+                tried = Try(line.place, -1, 0, secret)
+            elif found and found[1].lower() in _READ_SCHEMES:
                 secret = found[2].strip() if found[1].lower() in _BEARS_SECRET else b""
-                tried = _Try(line.place, -1, 0, secret)
+                tried = Try(line.place, -1, 0, secret)
             continue
         status = header[9:12]
         code = int(status) if status.isdigit() else 0
         if tried is None or code < 200:
             continue
         stale = code in (401, 407) and _STALE.search(header)
-        if code in HTTP_REFUSALS and not stale:
+        refused = code in _REFUSED_BY_CODE or (by_form and _refuses_form(code, header, body))
+        if refused and not stale:
             let_in.discard(tried.secret)
-            yield _Try(tried.ask, line.place, code, tried.secret)
+            yield Try(tried.ask, line.place, code, tried.secret)
         elif code < 400 and tried.secret not in let_in:
             let_in.add(tried.secret)
-            yield _Try(tried.ask, line.place, 0, tried.secret)
+            yield Try(tried.ask, line.place, 0, tried.secret)
         tried = None
+
+
+def _read_form(body: bytes) -> bytes:
+    """The user's name and the password of a form; a token against forgery differs each time and tells
+    nothing. Empty where it has no password."""
+    password, user = _HAS_PASSWORD.search(body), _HAS_USER.search(body)
+    return (user[1] if user else b"") + b"\n" + password[1] if password else b""
+
+
+def _refuses_form(code: int, header: bytes, body: bytes) -> bool:
+    """Whether an answer to a form with a password says no: by its code, by asking anew, by words, or by
+    sending back to where it was asked."""
+    if code == 200:
+        return bool(_ASKS_AGAIN.search(body) or _SAYS_NO.search(body))
+    return code in (400, 422, 429) or (code in (302, 303) and bool(_BACK.search(header)))
 
 
 read_telnet = reads_logins(_find_telnet)
