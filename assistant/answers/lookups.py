@@ -53,19 +53,24 @@ def answer_failing_names(asked: Asked) -> Answer | None:
     if incident is None or not meant:
         return None
     asks_whom = _WHICH.match(asked.query.plain) or _WHOM.search(asked.query.plain)
-    if kind_of(incident.facts[0]) == "misled" and asks_whom:
+    misled = kind_of(incident.facts[0]) in ("misled", "misleads")
+    if misled and asks_whom:
         known = dict.fromkeys((*incident.peers, *incident.related))
-        misled = [one for one in known if one in asked.view.local and one != incident.device]
-        names = asked.view.names_of(misled, _MOST)
+        clients = [one for one in known if one in asked.view.local and one != incident.device]
+        names = asked.view.names_of(clients, _MOST)
         line = say(
-            "dns_misled", n=len(misled), names=names, name=asked.view.name_of(incident.device)
+            "dns_misled", n=len(clients), names=names, name=asked.view.name_of(incident.device)
         )
         return Answer(line, incident.facts)
     if not _NAMES.search(asked.query.plain):
         return None
-    if kind_of(incident.facts[0]) != "misled":
+    if not misled:
         plant = asked.about(asked.device if asked.device != incident.device else "", asked.span)
         return answer_dns(plant, incident.facts[0])
+    if (
+        kind_of(incident.facts[0]) == "misleads"
+    ):  # it says which names, and what they were answered with
+        return Answer(incident.facts[0], incident.facts[1:])
     rows = asked.view.exchanges
     rows = rows[(rows["protocol"] == "dns") & (rows["server"] == incident.device)]
     rows = rows[rows["ts"].between(incident.start_s, incident.end_s)]

@@ -90,10 +90,10 @@ _DEEDS = _kinds("brute_force recon")
 RULES = (
     Rule(
         find_absent_addresses,
-        confirms=_kinds("absent"),
+        confirms=_kinds("absent misleads"),
         suggests=_kinds("misled"),
         rules_out=frozenset(("misconfiguration",)),
-        headlines=_kinds("misled"),
+        headlines=_kinds("misled misleads"),
         yields_to=_kinds("silent silent_together"),  # who asked in vain is said there too
     ),
     # Neither silent nor deaf: it goes by another address.

@@ -6,13 +6,14 @@ switched on later was never silent.
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Value, by_count, make_fact
-from assistant.facts.traffic_view import TrafficView
+from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
+from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.traffic_view import TrafficView, first_and_last
 from traffic.capture import SAMPLE_S
 
 # ---- Absent addresses ----
@@ -49,6 +50,8 @@ _SENTENCES = {
     "without a reply.",
     "misled": "{askers} ask for {address}, which no device of the plant has, and {resolver} tells all of them names: "
     "{asked:ARP request} for it stayed without a reply.",
+    "misleads": "{resolver} answers {names} with {address}, which no device of the plant has, {given:time} since "
+    "{since_time_s}: {asked:ARP request} for it by {askers} stayed without a reply.",
     "resolver": "The resolver {failing} answers nobody: {failed:question} from {clients} stayed without a reply since "
     "{since_time_s}.",
     "resolver, over": "The resolver {failing} answered nobody from {since_time_s} to {over_time_s}: "
@@ -122,6 +125,8 @@ def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreig
         "askers": view.names_of(askers),
     }
     slots = slots_of(asking)
+    if foreign and (hit := _blame_answers(view, address, asking, values)) is not None:
+        return hit
     if foreign and len(askers) == 1:
         fact = make_fact("strayed", _SENTENCES["strayed"], values)
         return RuleHit(askers[0], "misconfiguration", "source", (fact,), (address,), slots)
@@ -133,6 +138,37 @@ def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreig
         return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots)
     fact = make_fact("absent", _SENTENCES["absent"], values)
     return RuleHit(address, "device_silent", "source", (fact,), askers, slots)
+
+
+def _blame_answers(
+    view: TrafficView, address: str, asking: pd.DataFrame, values: dict[str, Value]
+) -> RuleHit | None:
+    """The resolver whose answers held the absent address; None where none was seen to give it."""
+    if ":" in address:
+        return None
+    rows, askers = view.exchanges, tuple(by_count(asking["src"]))
+    rows = rows[(rows["protocol"] == "dns") & (rows["value"] == int(IPv4Address(address)))]
+    rows = rows.astype({"client": "str", "server": "str", "name": "str"})
+    told = rows[rows["client"].isin(askers)]
+    if told.empty:
+        return None
+    resolver = str(by_count(told["server"])[0])
+    rows = rows[rows["server"] == resolver]
+    values = values | {
+        "resolver": view.name_of(resolver),
+        "names": listed(f"“{one}”" for one in by_count(rows["name"])),
+        "given": len(rows),
+        "since_time_s": float(rows["ts"].min()),
+        "last_time_s": max(float(rows["ts"].max()), first_and_last(asking)[1]),
+    }
+    clients = dict.fromkeys((*by_count(rows["client"]), *askers))
+    frames = tuple(map(int, rows["answer_frame"].iloc[[0, *range(1, min(4, len(rows))), -1]]))
+    only = f"ip.src == {resolver} && dns.flags.response == 1 && dns.a == {address}"
+    proof = Proof(only, tuple(dict.fromkeys(frames)), len(rows))
+    fact = make_fact("misleads", _SENTENCES["misleads"], values, proof=proof)
+    slots = np.union1d(slots_of(asking), slots_at(rows["ts"]))
+    ends = (*map(str, clients), address)
+    return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots)
 
 
 def _common_resolver(view: TrafficView, askers: tuple[str, ...]) -> str | None:

@@ -34,6 +34,7 @@ RESPONSE_CODES = {
     5: "refused",
 }
 _CODE_NAMES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+_A, _CNAME, _POINTER, _MOST_ALIASES = 1, 5, 0xC0, 3
 _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
 
 
@@ -52,7 +53,7 @@ def _fits(heads: Heads) -> np.ndarray:
 
 def _read(messages: Messages) -> pd.DataFrame:
     """A row per message; the key is its identification, the name what it asks for, as the wire
-    has it: each label after its length."""
+    has it: each label after its length; the value of an answer is the address that it gives."""
     if (messages.of_packet("proto") == TCP).any():
         messages = messages.enclosed(2, np.ones(len(messages), bool))
     flags = messages.u16(2)
@@ -67,9 +68,34 @@ def _read(messages: Messages) -> pd.DataFrame:
         kind=READ,
         function=opcode,
         code=np.where(is_answer & ~multicast, flags & 15, -1),
+        value=_read_addresses(messages, is_answer & ~multicast),
         name_at=12,
         name_bytes=np.minimum(np.maximum(messages.held - 12, 0), _NAME_BYTES),
     )
+
+
+def _read_addresses(messages: Messages, is_answer: np.ndarray) -> np.ndarray:
+    """The first IPv4 address that each answer gives, as a number; -1 where it gives none.
+
+    An answer repeats the name by a pointer; its aliases come before the address (RFC 1035, 4.1.3).
+    """
+    found = np.full(len(messages), -1)
+    one = is_answer & (messages.u16(4) == 1) & (messages.u16(6) > 0)
+    which = np.flatnonzero(one)
+    if not len(which):
+        return found
+    answers = messages.take(which)
+    ends = answers.bytes(12, _NAME_BYTES) == 0
+    going = ends.any(axis=1)
+    at = 12 + ends.argmax(axis=1) + 1 + 4  # behind the name of the question, its type and class
+    for _ in range(1 + _MOST_ALIASES):
+        kind, size = answers.u16(at + 2), answers.u16(at + 10)
+        going &= answers.u8(at) >= _POINTER
+        given = going & (kind == _A) & (size == 4)
+        found[which[given]] = answers.u32(at + 12)[given]
+        going &= kind == _CNAME
+        at = np.where(going, at + 12 + size, at)
+    return found
 
 
 def _read_name(name: bytes) -> str:
