@@ -17,6 +17,7 @@ from assistant.answers.topics import find_topic
 from assistant.answers.units import answer_units
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.choosing import is_bystander
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
@@ -206,6 +207,10 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
     name = asked.view.name_of(device)
     own = [one for one in incidents if one.device == device]
     touched = [one for one in incidents if device in (*one.peers, *one.related)]
+    touched.sort(key=lambda one: is_bystander(one, device, asked.view))
+    if not own and touched and is_bystander(touched[0], device, asked.view):
+        cause = asked.view.name_of(touched[0].device)
+        return Answer(say("affected_beside", "unclear", name=name, cause=cause), touched[0].facts)
     if own or touched:
         first = (own or touched)[0]
         kind = "affected_own_one" if own and first.role != "target" else "affected_yes"

@@ -82,6 +82,17 @@ def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
     return LISTED if few or named else ONE_OF_MANY
 
 
+def is_bystander(incident: Incident, device: str, view: TrafficView) -> bool:
+    """Whether nothing but its traffic of the same time links a device to an incident: it is no end of it,
+    and no sentence of it names the device."""
+    if device in (incident.device, *incident.peers) or incident.label in _OF_MANY:
+        return False
+    own = (fact for fact in incident.facts if kind_of(fact) != "related")
+    return device in incident.related and not any(
+        _is_named(view.name_of(device), fact.text) for fact in own
+    )
+
+
 def _is_named(name: str, text: str) -> bool:
     return bool(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\d)", text))
 

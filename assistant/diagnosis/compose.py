@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
-from assistant.diagnosis.choosing import find_culprits
+from assistant.diagnosis.choosing import find_culprits, is_bystander
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import find_cause, read_playbook
@@ -22,6 +22,10 @@ from assistant.facts.moments import UTC_CLOCK, Clock
 from prompts.render import render
 from traffic.labels import ATTACKS
 
+_BESIDE = (
+    "{sure}: the traffic of {who} looked unusual while {cause} {does}, {when}; that the one has to do with the "
+    "other no packet shows."
+)
 _CERTAINTY = {"confirmed": "Confirmed", "likely": "Likely", "inconclusive": "Not certain"}
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
 _ALL_WELL = "Healthy: no incident was found; every device that could be judged behaves as usual."
@@ -203,6 +207,16 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
         all_well = found.standing == "normal" and not (found.condition.checks or named)
         return _ALL_WELL if all_well else found.condition.headline.text
     assert incident is not None
+    if is_bystander(incident, found.device, analysis.view):
+        who, cause = map(analysis.view.name_of, (found.device, incident.device))
+        does = read_playbook(incident.label).does(incident.role)
+        return _BESIDE.format(
+            sure=_CERTAINTY["inconclusive"],
+            who=who,
+            cause=cause,
+            does=does,
+            when=_when(incident, analysis),
+        )
     if leading := _leading(found):
         return f"{_CERTAINTY[found.standing]}: {leading.text}"
     who = analysis.view.name_of(found.device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import choose_incidents
+from assistant.diagnosis.choosing import choose_incidents, is_bystander
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
@@ -217,10 +217,11 @@ def _explain(
         )
     blind = find_blindness(analysis.capture.quality, main.device, analysis.view.seen_s)
     standing = judge(main, analysis.verdicts, sound, contradicted=denied)
+    beside = is_bystander(main, device, analysis.view)
     return Investigation(
         device=device,
         mention=mention,
-        standing="inconclusive" if blind in _HIDES_ANSWERS else standing,
+        standing="inconclusive" if blind in _HIDES_ANSWERS or beside else standing,
         facts=sound[:MOST_FACTS],
         context=(
             _names_and_times(device, [main, *others], len(others), analysis),
