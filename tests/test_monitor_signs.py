@@ -140,6 +140,110 @@ def requests(codes: list[int], first_s: float = 100.0, step_s: float = 1.0, **mo
     )
 
 
+SENSORS = ("192.168.1.60", "192.168.1.61", "192.168.1.62")
+
+
+def told_every(
+    step_s: float, until_s: float, client: str, server: str = OTHER, **more
+) -> pd.DataFrame:
+    """Messages of one session, at an even interval from second 1 on."""
+    times = int((until_s - 1.0) // step_s) + 1
+    kind = {"client": client, "server": server, "kind": "publish", "outcome": "told"}
+    return requests([0] * times, 1.0, step_s, protocol="mqtt", port=1883, **(kind | more))
+
+
+def sessions(rows: pd.DataFrame) -> list[dict]:
+    """The flow that holds each client's messages: its last packet is the other end's, seconds later."""
+    ends = rows.groupby(["client", "server"], observed=True)["ts"].max()
+    return [
+        flow(0.5, client, server, 1883, duration=last_s + 1.4, conn_state="OTH", history="DdA",
+             orig_pkts=400.0, resp_pkts=400.0)
+        for (client, server), last_s in ends.items()
+    ]  # fmt: skip
+
+
+def view_of_messages(*tables: pd.DataFrame, others=()) -> TrafficView:
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows.astype(
+        dict.fromkeys(["client", "server", "protocol", "kind", "name", "outcome"], "category")
+    )
+    made = capture(*sessions(rows), *others)
+    ends = list(zip(made.flows["id.orig_h"], made.flows["id.resp_h"], strict=True))
+    place = [ends.index((one.client, one.server)) for one in rows.itertuples()]
+    made = replace(made, exchanges=rows.assign(flow=place).sort_values("ts", ignore_index=True))
+    return TrafficView(made, make_samples(made))
+
+
+def together(view: TrafficView, now_s: float) -> list[set[str]]:
+    signs = [one for one in find_signs(view, now_s) if kind_of(one.fact) == "quiet_together"]
+    return [{one.device, *one.related} for one in signs]
+
+
+GOING_ON = ("192.168.1.70", "192.168.1.71", "192.168.1.72")
+STEPS_S = (1.0, 2.0, 4.0)  # the rhythm of each
+
+
+def messages_until(stop_s: float, **more) -> list[pd.DataFrame]:
+    stopped = [
+        told_every(step_s, stop_s, one, **more)
+        for one, step_s in zip(SENSORS, STEPS_S, strict=True)
+    ]
+    return [*stopped, *(told_every(1.0, 220.0, one) for one in GOING_ON)]
+
+
+@pytest.mark.parametrize(
+    ("now_s", "wanted"),
+    [
+        (206.5, []),  # one may pause for four seconds, and has for five and a half
+        (207.5, [set(SENSORS)]),
+        (212.5, [set(SENSORS)]),
+    ],
+)
+def test_several_that_stop_at_one_moment_are_told_as_soon_as_their_rhythms_allow(now_s, wanted):
+    """The slowest said its last word at 201 s: six seconds after that it is overdue."""
+    assert together(view_of_messages(*messages_until(201.5)), now_s) == wanted
+
+
+def test_what_several_that_stop_at_one_moment_are_told_as():
+    (sign,) = [
+        one for one in find_signs(view_of_messages(*messages_until(201.5)), 212.5) if one.count
+    ]
+    assert (sign.label, sign.peers, sign.count) == ("device_silent", (), 3)
+    assert (sign.hard, sign.stands, sign.start_s) == (True, True, 201.0)
+
+
+@pytest.mark.parametrize(
+    ("tables", "now_s"),
+    [
+        ([*messages_until(201.5)[1:]], 215.0),  # two are no group
+        (messages_until(201.5)[:4], 215.0),  # hardly anybody goes on: the sensor may be deaf
+        ([*messages_until(201.5)[:2], told_every(4.0, 160.0, SENSORS[2]), *messages_until(0)[3:]], 215.0),
+        (messages_until(201.5, server=GOING_ON[0]), 203.0),  # none is overdue yet
+        (messages_until(80.0), 92.0),  # hardly anything is known of them
+    ],
+    ids=["two", "nobody else", "one of them long before", "too soon", "just begun"],
+)  # fmt: skip
+def test_what_is_no_silence_of_several(tables, now_s):
+    assert together(view_of_messages(*tables), now_s) == []
+
+
+def test_who_waits_after_a_refusal_or_for_a_silent_server_is_none_of_them():
+    refused = [
+        pd.concat([rows, requests([5], 202.0, protocol="mqtt", kind="session", port=1883,
+                                  client=rows["client"].iloc[0], server=OTHER)])
+        for rows in messages_until(201.5)[:3]
+    ]  # fmt: skip
+    others = messages_until(201.5)[3:]
+    assert together(view_of_messages(*refused, *others), 215.0) == []
+    # All three speak to one that is itself silent: it may be all that is wrong.
+    server = "192.168.1.80"
+    silent = [
+        told_every(step_s, 201.5, one, server) for one, step_s in zip(SENSORS, STEPS_S, strict=True)
+    ]
+    answers = told_every(1.0, 201.5, server, GOING_ON[0])
+    assert together(view_of_messages(*silent, answers, *others), 215.0) == []
+
+
 @pytest.mark.parametrize(
     ("codes", "wanted"),
     [
@@ -317,6 +421,59 @@ def test_one_refused_login_of_who_reported_until_then_stands(met, now_s, later, 
     view = view_of(*rows, *polls(now_s, OTHER, DEVICE), exchanges=tried)
     (sign,) = [one for one in find_signs(view, now_s) if kind_of(one.fact) == "logins_refused"]
     assert (sign.count, sign.hard, sign.stands) == (1, stands, stands)
+
+
+def silent_incident(device: str, start_s: float, end_s: float, *fellows: str) -> Incident:
+    kind = "silent_together" if fellows else "stopped"
+    fact = make_fact(kind, "{members:device} fell silent.", {"members": len(fellows) + 1})
+    return Incident(f"device_silent-{device}-{start_s:.0f}", device, "source", "device_silent", "low",
+                    start_s, end_s, (), (fact,), (*fellows, HMI), (), ())  # fmt: skip
+
+
+def test_what_several_are_told_as_stays_one_alarm_with_all_names(history):
+    """One alarm of three; then each of them alone, then all as a rule says it, then each again."""
+    alarms, named = (
+        Alarms(history),
+        {"related": SENSORS[1:], "hard": True, "stands": True, "count": 3},
+    )
+    sign = make_sign(1000, "device_silent", SENSORS[0], **named)
+    sign = replace(sign, peers=(), fact=make_fact("quiet_together", "All three.", {}))
+    (first,) = follow(alarms, 1007.5, sign)
+    assert (first.act, first.alarm.tier) == ("raise", "notification")
+    (then,) = follow(alarms, 1010.0, sign)
+    assert (then.act, then.alarm.tier) == ("raise", "alarm")
+    assert "what they share" in then.alarm.content.cause
+    assert "switch" in then.alarm.content.response
+    each = [silent_incident(one, 998.0 + n, 1020.0) for n, one in enumerate(SENSORS)]
+    assert follow(alarms, 1020.0, *each) == []
+    (alarm,) = list_alarms(history)
+    assert (alarm.content.text, alarm.content.related) == ("All three.", SENSORS[1:])
+    whole = silent_incident(SENSORS[1], 1000.0, 1040.0, SENSORS[0], SENSORS[2])
+    assert [one.act for one in follow(alarms, 1040.0, whole, each[2])] == ["change"]
+    (alarm,) = list_alarms(history)
+    assert (alarm.incident, alarm.device, alarm.content.sign) == (
+        then.alarm.incident, SENSORS[1], False,
+    )  # fmt: skip
+
+
+def test_who_fell_silent_at_another_time_is_an_alarm_of_its_own(history):
+    alarms = Alarms(history)
+    follow(alarms, 1040.0, silent_incident(SENSORS[1], 1000.0, 1040.0, SENSORS[0], SENSORS[2]))
+    later = silent_incident("192.168.1.90", 1100.0, 1140.0)
+    assert [one.act for one in follow(alarms, 1140.0, later)] == ["raise"]
+    assert len(list_alarms(history)) == 2
+
+
+def test_an_alarm_of_several_goes_on_as_that_and_not_as_a_notification_of_one(history):
+    alarms = Alarms(history)
+    follow(alarms, 1008.0, make_sign(1000, "service_down", SENSORS[1]))
+    (first, *_) = follow(
+        alarms, 1020.0, silent_incident(SENSORS[0], 1000.0, 1020.0, SENSORS[1], SENSORS[2]),
+        make_sign(1000, "service_down", SENSORS[1]),
+    )  # fmt: skip
+    assert first.act == "raise"
+    turned = silent_incident(SENSORS[1], 1000.0, 1030.0, SENSORS[0], SENSORS[2])
+    assert [one.act for one in follow(alarms, 1030.0, turned)] == ["change"]
 
 
 def test_what_stands_is_an_alarm_though_there_is_no_more_of_it(history):

@@ -25,7 +25,7 @@ from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
-from assistant.monitor.matching import Seen, drop_earlier, match, match_signs
+from assistant.monitor.matching import Seen, drop_earlier, join_parts, match, match_signs
 from assistant.monitor.newest import Sign
 from assistant.monitor.sensor import SENSOR, Condition
 from traffic.labels import ATTACKS
@@ -158,7 +158,7 @@ class Alarms:
         alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
         mine = (self._source, self._run)
         known = {one.incident: one for one in alarms if (one.source, one.run) == mine}
-        seen = drop_earlier(seen)
+        seen = join_parts(drop_earlier(seen), known)
         named = [replace(one, id=self._own_id(one.id)) for one in seen]
         pairs = match(named, known)
         if not sensor:
@@ -358,18 +358,22 @@ def _make_content(
 
 
 def _see_sign(sign: Sign, plant: Plant) -> Seen:
-    words = read_playbook(sign.label)
+    words, known = read_playbook(sign.label), find_cause((sign.fact,))
     checks = words.target_checks if sign.role == "target" else words.checks
+    checks = known.checks if known else checks
     does = f"Perhaps {plant.name_of(sign.device)} {words.does(sign.role)}: too little was seen for an alarm."
     content = replace(
-        _make_content(sign, plant, checks, (sign.fact,)), cause=does, sign=True, counted=sign.count
+        _make_content(sign, plant, checks, (sign.fact,)),
+        cause=known.meaning if known else does,
+        sign=True,
+        counted=sign.count,
     )
     mark = f"{sign.device} {sign.label} {sign.start_s:.0f} {' '.join(sorted(sign.peers))}"
     mark = hashlib.sha256(f"sign {mark}".encode()).hexdigest()[:8]
     priority: Severity = "medium" if sign.label in ATTACKS else "low"
     return Seen(
         f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
-        sign.end_s, True, content, (), sign.hard, sign.stands,
+        sign.end_s, True, content, (), sign.hard, sign.stands, known is not None,
     )  # fmt: skip
 
 
@@ -387,7 +391,7 @@ def _promote(one: Seen, before: Alarm | None, plant: Plant) -> tuple[Seen, Alarm
     words = read_playbook(one.label)
     why = "nothing spoke against it since" if one.stands else "seen twice, and more the second time"
     does = f"Likely {plant.name_of(one.device)} {words.does(one.content.role)}: {why}."
-    content = replace(one.content, cause=does)
+    content = one.content if one.explained else replace(one.content, cause=does)
     return replace(one, tier="alarm", content=content), before
 
 

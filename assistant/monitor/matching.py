@@ -2,15 +2,16 @@
 bears out a first sign."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assistant.detection.incidents import Severity
-from assistant.monitor.alarm_list import Alarm, AlarmContent, Tier
+from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier
 from assistant.monitor.sensor import SENSOR
 from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
 
 _NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
+_SAME_S = 30.0  # devices fell silent at one moment: who says little was last heard before it
 _AGAIN_S = 86_400.0  # and within this where it points at the same peer first
 
 
@@ -30,6 +31,7 @@ class Seen:
     together: tuple[str, ...] = ()  # other devices of which it says the same, at the same moment
     hard: bool = False  # a sign of which there is much
     stands: bool = False  # and which need not become more
+    explained: bool = False  # its cause is known, not only its label
 
 
 def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Alarm | None]]:
@@ -44,8 +46,16 @@ def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Ala
                 if (_becomes(alarm, one) if alarm.content.sign else _is_same(one, alarm))
                 or _is_part(alarm, one)
             ]
-            best = max(alike, key=lambda alarm: (alarm.device == one.device, alarm.incident_end_s),
-                       default=None)  # fmt: skip
+            # An alarm goes on as that alarm, whatever notifications it bears out beside.
+            best = max(
+                alike,
+                key=lambda alarm: (
+                    alarm.tier == "alarm" and alarm.label == one.label,
+                    alarm.device == one.device,
+                    alarm.incident_end_s,
+                ),
+                default=None,
+            )
             if best is not None:
                 pairs[place] = (one, free.pop(best.incident))
     return pairs
@@ -58,6 +68,55 @@ def drop_earlier(seen: Sequence[Seen]) -> list[Seen]:
         for one in seen
         if not any(_is_alike(one, other) and other.start_s > one.end_s + _NEAR_S for other in seen)
     ]
+
+
+def join_parts(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[Seen]:
+    """The causes, where what is said of several devices at one moment, and then of each of them alone,
+    is one: an alarm of all goes on as that, with the names it had, as long as one of them bears it
+    out."""
+    wholes = [one for one in seen if one.together]
+    seen = [one for one in seen if one.together or not any(_is_in(one, of) for of in wholes)]
+    for alarm in known.values():
+        group = {alarm.device, *alarm.content.related}
+        parts = [
+            one
+            for one in seen
+            if one.label == alarm.label == "device_silent"
+            and not one.together
+            and (alarm.tier == "alarm" or alarm.content.sign)
+            and len(group) > 1
+            and one.device in group
+            and abs(one.start_s - alarm.content.start_s) <= _SAME_S
+        ]
+        if parts and not any(_is_of(alarm, of) for of in wholes):
+            seen = [one for one in seen if one not in parts] + [_join(alarm, parts)]
+    return list(seen)
+
+
+def _join(alarm: Alarm, parts: Sequence[Seen]) -> Seen:
+    """What an alarm of several says, borne out by what each of some of them shows."""
+    return replace(
+        parts[0],  # under whose id it is found among the incidents
+        device=alarm.device,
+        tier=max(alarm.tier, *(one.tier for one in parts), key=RANK.__getitem__),
+        priority=alarm.priority,
+        start_s=min(one.start_s for one in parts),
+        end_s=max(one.end_s for one in parts),
+        going=any(one.going for one in parts),
+        content=replace(alarm.content, sign=False),
+    )
+
+
+def _is_in(one: Seen, whole: Seen) -> bool:
+    """Whether the same is said of a device that is said of several at that moment."""
+    named = one.device in (whole.device, *whole.together)
+    near = one.start_s <= whole.end_s and abs(one.start_s - whole.start_s) <= _SAME_S
+    return named and near and one.label == whole.label
+
+
+def _is_of(alarm: Alarm, whole: Seen) -> bool:
+    named = {alarm.device, *alarm.content.related} & {whole.device, *whole.together}
+    return bool(named) and abs(alarm.content.start_s - whole.start_s) <= _SAME_S
 
 
 def _is_alike(one: Seen, other: Seen | Alarm) -> bool:

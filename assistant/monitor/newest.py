@@ -17,6 +17,8 @@ _SENTENCES = {
     "that it did.",
     "quiet": "First sign: {device} sent nothing since {since_time_s}; before that it never sent fewer than "
     "{least:packet} in {sample_s}.",
+    "quiet_together": "First sign: {devices} fell silent at one moment: none of these {members:device} sent anything "
+    "since {since_time_s}, and before that each was heard all the time.",
     "refuses": "First sign: {server} refuses what it answered {client} before: {refused:request} in a row since "
     "{since_time_s} got {code}.",
     "logins_refused": "First sign: {server} refused {refused:login} of {client} in a row since {since_time_s} with "

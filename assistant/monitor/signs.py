@@ -20,6 +20,7 @@ from assistant.facts.fact import by_count
 from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.newest import LEAST_PAST_S, Newest, Sign
 from assistant.monitor.refusals import REFUSED, Refusals, read_refusals
+from assistant.monitor.silences import find_quiet_devices
 from assistant.monitor.strangers import (
     find_calls_out,
     find_logins,
@@ -32,9 +33,6 @@ from traffic.capture import SAMPLE_S
 
 _FAILED, _FAILED_S = 2, 3.0  # attempts; and seconds where nothing refused them
 _HEADERS_BYTES = 60  # of IP and TCP, in a packet that carries nothing
-_PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
-_OVERDUE = 1.5  # times its longest pause
-_STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
 _RESENT, _RESENT_SHARE, _RESENT_TIMES, _RESENT_OF = 4, 0.03, 10.0, 20
 _LOSS_PAST_S, _LOSS_PAST_PKTS = 30.0, 200.0  # of a pair, before hardly anything was sent again
 # What is hard to explain away. A service that restarts refuses for a moment and is mute for longer;
@@ -96,53 +94,6 @@ def _is_cut_off(rows: pd.DataFrame) -> pd.Series:
     """Where a session's reset is all that is left: the machine sends it, though its service is gone."""
     reset = rows["state"].astype(str).str.startswith("RST") & (rows["syns"] == 0)
     return reset & (rows["dst_bytes"] <= _HEADERS_BYTES * rows["dst_pkts"])
-
-
-def _find_quiet_devices(seen: Newest) -> Iterator[Sign]:
-    """Devices that sent steadily for all that is known of them, and now send nothing; one sign of
-    all that fall silent at once."""
-    view = seen.view
-    rows = view.flow_slots
-    ends = [
-        rows[[end, "slot", f"{end}_pkts"]].set_axis(["device", "slot", "pkts"], axis=1)
-        for end in ("src", "dst")
-    ]
-    now = seen.open_slot
-    share = (seen.now_s - now * SAMPLE_S) / SAMPLE_S
-    sent = pd.concat(ends)
-    sent = sent[sent["device"].isin(view.own) & (sent["slot"] >= now - _MOST_PAST_SLOTS)]
-    table = sent.groupby(["device", "slot"])["pkts"].sum().unstack(fill_value=0)
-    first = max(now - _MOST_PAST_SLOTS, int(view.start_s // SAMPLE_S) + 1)
-    table = table.reindex(columns=range(first, now + 1), fill_value=0)
-    if now - first < _PAST_SLOTS:
-        return
-    least = table.iloc[:, :-1].min(axis=1)
-    quiet = table.index[(table.iloc[:, -1] == 0) & (least * share >= _STEADY_PKTS)]
-    if not len(quiet):
-        return
-    quiet = [one for one in quiet if _is_overdue(seen, str(one))]
-    if not quiet:
-        return
-    names = least[quiet].sort_values(ascending=False, kind="stable")
-    device = str(names.index[0])
-    sign = seen.sign(
-        "quiet", "device_silent", device, (), now * SAMPLE_S,
-        device=view.names_of(map(str, names.index)), least=int(names.iloc[-1]), sample_s=SAMPLE_S,
-    )  # fmt: skip
-    yield replace(sign, related=tuple(map(str, names.index[1:])))
-
-
-def _is_overdue(seen: Newest, device: str) -> bool:
-    """Whether a device has been silent for a slot's length, and for longer than between two slots
-    ever before: who speaks every ten seconds, or asks one after the other, is quiet for half a slot.
-    """
-    rows = seen.view.flows_of(device)
-    rows = rows[rows["sent_pkts"] > 0]
-    slots = rows.groupby("slot").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
-    pauses = slots["since_s"].to_numpy()[1:] - slots["until_s"].to_numpy()[:-1]
-    longest_s = float(pauses.max(initial=0.0))
-    silent_s = seen.now_s - float(slots["until_s"].iloc[-1])
-    return silent_s > max(SAMPLE_S, _OVERDUE * longest_s)
 
 
 def _find_refusals(seen: Newest) -> Iterator[Sign]:
@@ -249,7 +200,7 @@ def _find_claims(seen: Newest) -> Iterator[Sign]:
 _FINDERS = (
     (LEAST_PAST_S, _find_claims),
     (LEAST_PAST_S, _find_failing_services),
-    (LEAST_PAST_S, _find_quiet_devices),
+    (LEAST_PAST_S, find_quiet_devices),
     (LEAST_PAST_S, _find_refusals),
     (_LOSS_PAST_S, _find_losses),
     (_LOSS_PAST_S, find_writers),
