@@ -296,12 +296,9 @@ class History:
             )
         if state == "shelved" and (not why.strip() or until_s is None or until_s <= at_s):
             raise UserError(
-                f"cannot shelve {incident} for {why!r} until {until_s}; give a reason and a later end"
+                f"cannot shelve {incident} without a reason and an end in the future; expected both"
             )
-        if not self.file.rows("SELECT 1 AS found FROM incidents WHERE id = ?", incident):
-            raise UserError(
-                f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
-            )
+        self.check_incident(incident)
         with self.change() as connection:
             number = None
             if said is not None:
@@ -312,6 +309,17 @@ class History:
                 (incident, state, who, why, until_s, at_s, act, number),
             )
             append_state_audit(connection, int(added.lastrowid or 0))
+
+    def check_incident(self, incident: str) -> None:
+        """Refuse an incident that the file does not hold.
+
+        Raises:
+            UserError: it is not known.
+        """
+        if not self.file.rows("SELECT 1 AS found FROM incidents WHERE id = ?", incident):
+            raise UserError(
+                f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
+            )
 
     def undo(
         self, incident: str, who: str, act: str = "", now_s: float | None = None

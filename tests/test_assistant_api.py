@@ -141,12 +141,16 @@ def test_what_people_do_with_an_alarm_is_kept_and_undone(browser, history, alarm
         ("GET", "/api/v1/incidents", {"params": {"capture": "c99"}}, 400, "no capture 'c99'"),
         ("POST", "/api/v1/captures", {"content": b"PK\3\4" + bytes(99)}, 415, "a zip archive"),
         ("POST", "/api/v1/captures", {"content": b"<!doctype html>"}, 415, "HTML"),
+        ("POST", "/api/v1/captures", {"content": b""}, 415, "the upload is empty"),
         ("POST", "/api/v1/captures", {"content": b"\xd4\xc3\xb2\xa1" + bytes(3)}, 400, "cap.pcap"),
         ("POST", "/api/v1/captures", {"headers": {"content-length": "5368709120"}}, 413, "5,368,709,120"),
         ("POST", "/api/v1/captures", {"content": iter([b"x"])}, 411, "Content-Length"),
         ("POST", "/api/v1/alarms/none/acknowledge", {}, 400, "no incident 'none'"),
         ("POST", "/api/v1/locate", {"json": {"commands": [{"time": 1}]}}, 422, "device"),
+        ("POST", "/api/v1/alarms/none/undo", {}, 400, "no incident 'none'"),
+        ("GET", "/api/v1/kb/search", {"params": {"q": "x", "k": 21}}, 422, "k: "),
         ("GET", "/api/v1/nothing", {}, 404, "Not Found"),
+        ("GET", "/api/v1/nothing", {}, 404, "GET /api/v1/nothing; expected one of"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(browser, method, path, given, status, says):
@@ -165,6 +169,13 @@ def test_an_upload_is_opened_and_gone_from_the_disk(browser, desk, monkeypatch, 
     assert refused.status_code == 400
     assert str(tmp_path) not in refused.text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_upload_is_told_by_the_name_that_it_was_given(browser):
+    cut = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + bytes(6)
+    said = browser.post("/api/v1/captures", params={"name": "line 3.pcap"}, content=cut).json()
+    assert "line 3.pcap: damaged or cut after packet 0" in said["error"]
+    assert "upload-" not in said["error"]
 
 
 # ---- Who may come in ----

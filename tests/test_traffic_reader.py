@@ -117,7 +117,7 @@ def test_read_capture_refuses_what_holds_no_capture(tmp_path: Path) -> None:
         "nowhere.pcap": "does not exist",
         "text.pcap": "is not a Zeek log (it starts with 'this is no captu')",
         "page.pcap": "is not a Zeek log: it is a page of HTML or XML, as a login or an error saves one (it",
-        "packed.pcap": "is not a Zeek log: it is a zip, to be unpacked first (it starts with",
+        "packed.pcap": "is not a Zeek log: it is a zip, to be unpacked first; expected",
         "empty.pcap": "is empty",
         "folder": "holds no capture (1 files searched for pcap and pcapng, and for Zeek's conn*.log and conn*.log.gz)",
     }

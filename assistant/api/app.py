@@ -26,7 +26,15 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from assistant.api.desk import MOST_COMMANDS, MOST_ROWS, QUESTION_CHARS, Desk, Json, describe
+from assistant.api.desk import (
+    MOST_COMMANDS,
+    MOST_PASSAGES,
+    MOST_ROWS,
+    QUESTION_CHARS,
+    Desk,
+    Json,
+    describe,
+)
 from assistant.api.exports import FORMS, export
 from assistant.api.guard import COOKIE, Guard, render_form
 from assistant.api.mcp import make_mcp
@@ -42,6 +50,7 @@ Id = Annotated[str, Field(max_length=80)]
 Name = Annotated[str, Query(max_length=120)]
 Offset = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Question(Strict):
@@ -132,6 +141,12 @@ def make_app(desk: Desk, users: Users, doors: Doors | None = None) -> FastAPI:
     def show_metrics(_: Operator) -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.api_route("/api/{path:path}", methods=_METHODS, include_in_schema=False)
+    def refuse(path: str, request: Request) -> Response:
+        # Else the page, which is mounted behind, says it in its own form.
+        asked = f"{request.method} /api/{path[:80]}"
+        raise HTTPException(404, f"Not Found: {asked}; expected one of /api/v1/openapi.json")
+
     app.add_route("/mcp", inner.routes[0].endpoint)  # type: ignore[attr-defined]
     app.add_middleware(Guard, users=users, login=doors.login, hosts=doors.hosts)
     return app
@@ -187,7 +202,8 @@ def _add_captures(routes: APIRouter, desk: Desk, doors: Doors) -> None:
             try:
                 opened = await run_in_threadpool(desk.open, path, name or "upload")
             except UserError as mistake:
-                raise UserError(str(mistake).replace(str(path), name or "the upload")) from mistake
+                said = str(mistake).replace(str(path), name or "the upload")
+                raise UserError(said.replace(path.name, name or "the upload")) from mistake
         return describe(opened)
 
     @routes.delete("/captures/{capture}")
@@ -221,7 +237,9 @@ def _add_questions(routes: APIRouter, desk: Desk) -> None:
 
     @get("/kb/search")
     def search(
-        _: Operator, q: Annotated[str, Query(max_length=QUESTION_CHARS)], k: int = 5
+        _: Operator,
+        q: Annotated[str, Query(max_length=QUESTION_CHARS)],
+        k: Annotated[int, Query(ge=1, le=MOST_PASSAGES)] = 5,
     ) -> Json:
         """Passages of manuals and past incidents that answer."""
         return desk.search_documents(q, k)

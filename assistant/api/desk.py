@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from traffic.errors import UserError
 Json = dict[str, Any]
 QUESTION_CHARS = 2000
 MOST_COMMANDS = 200
-MOST_ROWS = 200
+MOST_ROWS, MOST_PASSAGES = 200, 20
 LIVE = "live"  # the id of the plant that is watched
 _KEPT = 4  # captures that are open at once
 _MOST_SHELVED_H = 90 * 24.0
@@ -90,7 +90,7 @@ class Desk:
             UserError: it cannot be read, or holds no capture.
         """
         with self._lock:
-            return self.add(self.session.analyse(path), name or path.name)
+            return self.add(_call(self.session.analyse(path), path.name, name), name or path.name)
 
     def add(self, analysis: Analysis, name: str) -> Opened:
         """Put a capture that was judged elsewhere beside the others."""
@@ -133,7 +133,8 @@ class Desk:
                 return self._open[capture]
             if not capture and self._open:
                 return next(reversed(self._open.values()))
-        known = ", ".join(self._open) or "none is open"
+        live = self._find_live()
+        known = ", ".join([*([live.id] if live else []), *self._open]) or "none is open"
         raise UserError(
             f"no capture {capture[:40]!r} is open; expected one of: {known}; "
             "POST one to /api/v1/captures, or start with --capture"
@@ -183,7 +184,7 @@ class Desk:
         """Passages, as `kb search --format json` gives them."""
         _check_question(question)
         with self._lock:
-            found = search(self.session.index, question, k=max(1, min(count, 20)))
+            found = search(self.session.index, question, k=max(1, min(count, MOST_PASSAGES)))
         return {"items": plain(passages_json(found)), "total": len(found)}
 
     def locate(
@@ -236,6 +237,7 @@ class Desk:
 
     def undo(self, incident: str, who: str) -> Json:
         """Take back what was declared of an alarm last."""
+        self.history.check_incident(incident)
         undone = self.history.undo(incident, who)
         with self._lock:
             keep_outcomes(self.history, self.session.index)
@@ -280,6 +282,12 @@ def describe(opened: Opened) -> Json:
 def alarm_json(alarm: Alarm, standing: Standing) -> Json:
     """An alarm with its state, as `alarms list --format json` gives it."""
     return plain(asdict(alarm) | {"state": asdict(standing)})
+
+
+def _call(analysis: Analysis, file: str, name: str) -> Analysis:
+    """An analysis whose notes call its file by the name that people gave it."""
+    notes = tuple(note.replace(file, name or file) for note in analysis.capture.notes)
+    return replace(analysis, capture=replace(analysis.capture, notes=notes))
 
 
 def _check_question(text: str) -> None:

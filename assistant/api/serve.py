@@ -79,9 +79,8 @@ def open_doors(bound: Bound, users: Users) -> tuple[Doors, tuple[str, ...]]:
             "without TLS passwords pass the network readable; give --tls-cert and --tls-key"
         )
     any_host = bound.host in ("0.0.0.0", "::")  # noqa: S104
-    hosts = (
-        ("*",) if any_host and not bound.hostnames else (*LOOPBACK, bound.host, *bound.hostnames)
-    )
+    named = dict.fromkeys((*LOOPBACK, bound.host, *bound.hostnames))
+    hosts = ("*",) if any_host and not bound.hostnames else tuple(named)
     return Doors(login, hosts, bound.certificate is not None, bound.upload_bytes), tuple(notes)
 
 

@@ -15,6 +15,7 @@ MOST_BYTES = 500_000_000
 _KINDS = {b"PK": "a zip archive", b"<": "HTML or XML", b"7z": "a 7z archive", b"MZ": "a program",
           b"\x7fELF": "a program", b"%PDF": "a PDF", b"\x89PNG": "a picture"}  # fmt: skip
 _HEAD_BYTES = 4096
+_EXPECTED = "expected a pcap, a pcapng or a Zeek conn.log, packed by gzip or not"
 
 
 def check_announced(length: str | None, most_bytes: int) -> None:
@@ -58,6 +59,8 @@ async def receive(stream: AsyncIterator[bytes], folder: Path, most_bytes: int) -
                     if size > most_bytes:
                         raise HTTPException(413, _too_large(size, most_bytes))
                     file.write(piece)
+                if size == 0:
+                    raise HTTPException(415, f"the upload is empty; {_EXPECTED}")
                 file.flush()
                 check_head(read_head(path, _HEAD_BYTES))
             except BaseException:
@@ -84,6 +87,5 @@ def check_head(head: bytes) -> None:
     if not is_log:
         raise HTTPException(
             415,
-            f"that is no capture but {looks or 'something else'}, by its first bytes; "
-            "expected a pcap, a pcapng or a Zeek conn.log, packed by gzip or not",
+            f"that is no capture but {looks or 'something else'}, by its first bytes; {_EXPECTED}",
         )

@@ -42,8 +42,12 @@ _TAKEN_FOR = (
 
 
 def _guess(start: bytes) -> str:
-    """What a file is instead, where its first bytes tell it; "" where they do not."""
-    return next((words for mark, words in _TAKEN_FOR if start.startswith(mark)), "")
+    """What a file is instead, where its first bytes tell it; else how it begins, where that is text."""
+    known = next((words for mark, words in _TAKEN_FOR if start.startswith(mark)), "")
+    text = start[:16].decode("latin-1")
+    if text.isascii() and (text.isprintable() or text.strip().isprintable()):
+        return f"{known} (it starts with {text!a})"  # who saved a page knows it again
+    return known or ", nor text of another kind"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class LogReader:
             yield from map(self._count, self._read_objects(_chain(first, pieces)))
         else:
             raise UserError(
-                f"{self.path} is not a Zeek log{_guess(start)} (it starts with {start[:16].decode('latin-1')!a}); "
+                f"{self.path} is not a Zeek log{_guess(start)}; "
                 f"expected {self.name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
             )
 
