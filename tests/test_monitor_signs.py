@@ -15,7 +15,7 @@ from assistant.diagnosis.health import describe_health, judge_health
 from assistant.facts.fact import kind_of, make_fact
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.monitor.alarm_list import list_alarms, read_meter
+from assistant.monitor.alarm_list import list_alarms, name_alarm, read_meter
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.newest import Sign
 from assistant.monitor.signs import find_signs
@@ -447,7 +447,8 @@ def test_what_several_are_told_as_stays_one_alarm_with_all_names(history):
     each = [silent_incident(one, 998.0 + n, 1020.0) for n, one in enumerate(SENSORS)]
     assert follow(alarms, 1020.0, *each) == []
     (alarm,) = list_alarms(history)
-    assert (alarm.content.text, alarm.content.related) == ("All three.", SENSORS[1:])
+    assert (alarm.content.text, alarm.content.together) == ("All three.", SENSORS[1:])
+    assert name_alarm(alarm, Plant()) == f"{SENSORS[0]} and 2 more"
     whole = silent_incident(SENSORS[1], 1000.0, 1040.0, SENSORS[0], SENSORS[2])
     assert [one.act for one in follow(alarms, 1040.0, whole, each[2])] == ["change"]
     (alarm,) = list_alarms(history)

@@ -17,6 +17,7 @@ from assistant.detection.incidents import Incident, Severity
 from assistant.facts.fact import Fact
 from assistant.history import History
 from traffic.errors import UserError
+from traffic.plant import Plant
 
 Tier = Literal["log", "notification", "alarm"]
 AlarmState = Literal["active", "acknowledged", "returned", "shelved", "suppressed"]
@@ -43,6 +44,7 @@ class AlarmContent:
         start_s: first moment of the evidence.
         sign: whether it is a first sign, which no incident bears out yet.
         counted: how much of it, of a sign.
+        together: the other devices of which it says the same, at the same moment.
     """
 
     text: str
@@ -58,6 +60,7 @@ class AlarmContent:
     start_s: float
     sign: bool = False
     counted: int = 0
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,12 @@ class Alarm:
     content: AlarmContent
     source: str = ""
     run: str = ""
+
+
+def name_alarm(alarm: Alarm, plant: Plant) -> str:
+    """Whom an alarm is of: its device, and how many others."""
+    more = len(alarm.content.together)
+    return plant.name_of(alarm.device) + (f" and {more} more" if more else "")
 
 
 def list_alarms(history: History, since_s: float | None = None, tier: Tier = "log") -> list[Alarm]:

@@ -318,14 +318,17 @@ def _see(
     sure = judge(incident, verdicts, incident.facts) != "inconclusive"
     does = f"{plant.name_of(incident.device)} {words.does(incident.role)}."
     content = _make_content(incident, plant, checks, incident.facts)
-    content = replace(content, cause=known.meaning if known and not sure else does)
+    fellows = _find_fellows(incident)
+    explained = known is not None and (bool(fellows) or not sure)
+    cause = known.meaning if known is not None and explained else does
+    content = replace(content, cause=cause, together=fellows)
     # What may be an attack is told, however little facts say of it.
     told = incident.severity != "low" or bool(incident.label in ATTACKS and incident.facts)
     tier: Tier = "alarm" if sure else "notification" if told else "log"
     going = now_s - incident.end_s <= off_delay_s
     return Seen(
         incident.id, incident.label, incident.device, tier, incident.severity,
-        incident.start_s, incident.end_s, going, content, _find_fellows(incident),
+        incident.start_s, incident.end_s, going, content, fellows,
     )  # fmt: skip
 
 
@@ -365,6 +368,7 @@ def _see_sign(sign: Sign, plant: Plant) -> Seen:
     content = replace(
         _make_content(sign, plant, checks, (sign.fact,)),
         cause=known.meaning if known else does,
+        together=sign.related if kind_of(sign.fact) == "quiet_together" else (),
         sign=True,
         counted=sign.count,
     )

@@ -77,7 +77,7 @@ def join_parts(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[Seen]:
     wholes = [one for one in seen if one.together]
     seen = [one for one in seen if one.together or not any(_is_in(one, of) for of in wholes)]
     for alarm in known.values():
-        group = {alarm.device, *alarm.content.related}
+        group = {alarm.device, *alarm.content.together}
         parts = [
             one
             for one in seen
@@ -115,7 +115,7 @@ def _is_in(one: Seen, whole: Seen) -> bool:
 
 
 def _is_of(alarm: Alarm, whole: Seen) -> bool:
-    named = {alarm.device, *alarm.content.related} & {whole.device, *whole.together}
+    named = {alarm.device, *alarm.content.together} & {whole.device, *whole.together}
     return bool(named) and abs(alarm.content.start_s - whole.start_s) <= _SAME_S
 
 

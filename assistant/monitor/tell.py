@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from assistant.monitor.alarm_list import Alarm, Meter, Standing
+from assistant.monitor.alarm_list import Alarm, Meter, Standing, name_alarm
 from assistant.monitor.alarms import Act
 from assistant.monitor.sensor import Condition
 from assistant.monitor.watched import SlotReport
@@ -53,7 +53,7 @@ def text_lines(report: SlotReport, plant: Plant | None, meter: Meter | None) -> 
         alarm = change.alarm
         at = clock(alarm.returned_s if alarm.returned_s is not None else report.end_s)
         what = f"{at}  {_ACTS[change.act]:9}  {alarm.tier} {alarm.priority}  {alarm.label}"
-        yield f"{what}  {names.name_of(alarm.device)}  [{alarm.incident}]"
+        yield f"{what}  {name_alarm(alarm, names)}  [{alarm.incident}]"
         if change.act == "raise" and not (meter is not None and meter.flood):
             yield from (f"    {line}" for line in describe(alarm, change.suppressed))
     if not (report.slots or report.look or report.changes):
@@ -96,5 +96,5 @@ def alarm_table(rows: list[tuple[Alarm, Standing]], plant: Plant | None) -> str:
         until = f" until {clock(standing.until_s)}" if standing.until_s is not None else ""
         by = ": ".join(part for part in (standing.who, standing.why) if part) + until
         cells.append([alarm.incident, alarm.tier, alarm.priority, alarm.label,
-                      names.name_of(alarm.device), standing.state, clock(alarm.raised_s), alarm.times, by])  # fmt: skip
+                      name_alarm(alarm, names), standing.state, clock(alarm.raised_s), alarm.times, by])  # fmt: skip
     return render_table(heads, cells)

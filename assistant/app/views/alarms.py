@@ -8,7 +8,7 @@ from assistant.app.subject import ShownAlarm, Subject
 from assistant.app.views.markup import render
 from assistant.diagnosis.playbook import read_playbook
 from assistant.history import History, IncidentRecord
-from assistant.monitor.alarm_list import FLOOD, RANK, Alarm
+from assistant.monitor.alarm_list import FLOOD, RANK, Alarm, name_alarm
 from assistant.monitor.sensor import SENSOR
 from traffic.errors import UserError
 from traffic.labels import TAXONOMY
@@ -66,7 +66,8 @@ def select_alarms(shown: Sequence[ShownAlarm], chosen: Filter, plant: Plant) -> 
 
     def fits(one: ShownAlarm) -> bool:
         alarm = one.alarm
-        told = (plant.name_of(alarm.device), name_cause(alarm), alarm.label, alarm.priority)
+        names = map(plant.name_of, (alarm.device, *alarm.content.together))
+        told = (*names, name_cause(alarm), alarm.label, alarm.priority)
         text = " ".join((*told, one.standing.state, one.remark))
         return one.standing.state in states and all(word in text.lower() for word in words)
 
@@ -108,6 +109,7 @@ def render_alarms(
         clock=subject.clock(history),
         plant=subject.plant,
         cause=name_cause,
+        name=name_alarm,
         meaning=name_label,
         marks=_MARKS,
         judged=subject.picture().judged,
