@@ -204,3 +204,15 @@ def test_who_only_flooded_is_not_missed(tmp_path):
     ]
     frames += _seek(DEVICES[0], *range(250, 390, 10))
     assert not _find(tmp_path, frames, "silent", "silent_together")
+
+
+@pytest.mark.parametrize(("silent", "found"), [(3, 1), (2, 0)])
+def test_three_at_one_moment_need_no_long_past_and_no_arp(tmp_path, silent, found):
+    gone = (80.0, 106.0)
+    frames = [
+        one for n, src in enumerate(DEVICES) for one in _report(src, 400, gone if n < silent else (0, 0))
+    ]  # fmt: skip
+    ends = {"src": SERVER, "dst": DEVICES[0], "dport": 502}
+    frames += [(85.0 + n, ethernet(tcp_packet("S", 1, sport=42000 + n, **ends))) for n in range(4)]
+    hits = _find(tmp_path, frames, "silent_together")
+    assert [hit.fact.values["members"] for hit in hits] == [silent] * found

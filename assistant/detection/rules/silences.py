@@ -19,6 +19,8 @@ from traffic.capture import SAMPLE_S
 
 _MIN_EMPTY = 3  # whole slots without a packet; where nobody tells its hardware address, one
 _MIN_RHYTHM, _MIN_BEFORE = 0.9, 12  # share of the slots before, and how many these are
+# So many at one moment bear each other out: a minute's rhythm and a pause of one slot are enough.
+_MANY, _MIN_BEFORE_MANY = 3, 6
 _MUCH_LONGER = 3.0  # times its longest pause before
 _APART_SLOTS = 1  # devices of one switch were last heard that close to each other
 _MIN_ASKED = 3  # packets in vain
@@ -50,9 +52,13 @@ def find_silences(view: TrafficView) -> list[RuleHit]:
     pauses = _find_pauses(view)
     if pauses.empty:
         return []
-    pauses = pauses.sort_values("last", ignore_index=True)
+    pauses = pauses.sort_values("last", kind="stable", ignore_index=True)
     moments = (pauses["last"].diff() > _APART_SLOTS).cumsum()
-    return [hit for _, rows in pauses.groupby(moments) for hit in _blame(view, rows)]
+    hits = []
+    for _, rows in pauses.groupby(moments):
+        many = len(rows) >= _MANY
+        hits += _blame(view, rows if many else rows[rows["before"] >= _MIN_BEFORE])
+    return hits
 
 
 def find_moved_devices(view: TrafficView) -> list[RuleHit]:
@@ -76,11 +82,12 @@ def find_moved_devices(view: TrafficView) -> list[RuleHit]:
 
 def _find_pauses(view: TrafficView) -> pd.DataFrame:
     """Pauses of regular devices that are far longer than any before: ``device last next``, the slots
-    in which each was last heard and heard again; the sensor saw others meanwhile."""
+    in which each was last heard and heard again, and ``before``, for how many slots it was known; the
+    sensor saw others meanwhile."""
     heard = _work_slots(view)
     heard = heard[heard["address"].isin(view.own)].sort_values(["address", "slot"])
     if heard.empty:
-        return pd.DataFrame(columns=["device", "last", "next"])
+        return pd.DataFrame(columns=["device", "last", "next", "before"])
     end = int(view.end_s // SAMPLE_S)
     by_device = heard.groupby("address")["slot"]
     pauses = pd.DataFrame(
@@ -95,8 +102,9 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     pauses["empty"] = pauses["next"] - pauses["last"] - 1
     longest = pauses.groupby("device")["empty"].cummax()
     usual = longest.groupby(pauses["device"]).shift(1).fillna(0)
-    before = pauses["last"] - pauses["first"] + 1
-    regular = (pauses["heard"] >= _MIN_RHYTHM * before) & (before >= _MIN_BEFORE)
+    pauses["before"] = pauses["last"] - pauses["first"] + 1
+    regular = pauses["heard"] >= _MIN_RHYTHM * pauses["before"]
+    regular &= pauses["before"] >= _MIN_BEFORE_MANY
     # One sample is enough of who speaks in every sample: whether it is off, ARP tells (`_blame`).
     sudden = (pauses["empty"] >= 1) & (pauses["empty"] > _MUCH_LONGER * usual)
     found = pauses[regular & sudden]
@@ -110,7 +118,7 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
         for one in found.itertuples()
     ]
     seen = np.array(going_on) >= _SEEING * (np.array(going_on) + np.array(silent))
-    return found.loc[seen, ["device", "last", "next"]]
+    return found.loc[seen, ["device", "last", "next", "before"]]
 
 
 def _work_slots(view: TrafficView) -> pd.DataFrame:
@@ -137,7 +145,8 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         return []
     missed = sought.groupby("device")["pkts"].sum().reindex(pauses["device"]).fillna(0)
     # Whom nobody missed may only have lost its client, unless it spoke unasked before.
-    alone = pauses["device"].map(lambda one: _begins(view, str(one), int(pauses["last"].min())))
+    known, first = (_MIN_BEFORE_MANY if len(pauses) >= _MANY else _MIN_BEFORE), pauses["last"].min()
+    alone = pauses["device"].map(lambda one: _begins(view, str(one), int(first), known))
     pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
     # Who was heard again before the others fell silent shares nothing with them.
     longest = pauses.loc[(pauses["next"] - pauses["last"]).idxmax()] if len(pauses) else None
@@ -149,7 +158,8 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     missed = missed.reindex(pauses["device"])
     # One that sends nothing may only hang; where nobody tells its hardware address it is gone.
     short = bool((pauses["next"] - pauses["last"] - 1 < _MIN_EMPTY).all())
-    if (len(pauses) == 1 or short) and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
+    few = len(pauses) == 1 or (short and len(pauses) < _MANY)
+    if few and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
         return []
     # The one that is missed most speaks for all.
     devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
@@ -191,12 +201,12 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     return [RuleHit(devices[0], "device_silent", "source", tuple(facts), peers, slots)]
 
 
-def _begins(view: TrafficView, device: str, slot: int) -> bool:
-    """Whether a device kept its rhythm up to a slot by traffic that it opened itself."""
+def _begins(view: TrafficView, device: str, slot: int, known: int) -> bool:
+    """Whether a device kept its rhythm for so many slots up to one by traffic that it opened itself."""
     flows = view.flows_of(device)
     opened = flows[(flows["src"] == device) & (flows["src_pkts"] > 0)]
-    before = opened.loc[opened["slot"].between(slot - _MIN_BEFORE, slot - 1), "slot"]
-    return before.nunique() >= _MIN_RHYTHM * _MIN_BEFORE
+    before = opened.loc[opened["slot"].between(slot - known, slot - 1), "slot"]
+    return before.nunique() >= _MIN_RHYTHM * known
 
 
 def _seek(view: TrafficView, pauses: pd.DataFrame) -> pd.DataFrame:
