@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from frames import Frame, ethernet, read, tcp_packet
 
-from assistant.detection.rules.sessions import find_idle_closes
+from assistant.detection.rules.sessions import find_closed_ports, find_idle_closes
+from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 from traffic.samples import make_samples
 
@@ -70,3 +71,57 @@ def test_a_short_timer_shows_in_more_closes_that_are_all_alike(tmp_path):
 )  # fmt: skip
 def test_sessions_that_end_without_an_idle_close(tmp_path, sessions):
     assert _found(tmp_path, *sessions) == []
+
+
+# ---- A port that is refused ----
+
+
+def _served(start_s: float, port: int) -> list[Frame]:
+    """A connection that is accepted, asked and answered."""
+    there, back = (
+        (PANEL, DRIVE, 42000 + int(start_s), port),
+        (DRIVE, PANEL, port, 42000 + int(start_s)),
+    )
+    rows = [
+        ("S", 0, b"", there),
+        ("SA", 0, b"", back),
+        ("PA", 1, b"ask", there),
+        ("PA", 1, b"so", back),
+    ]
+    return [
+        (start_s + n / 100, ethernet(tcp_packet(flags, seq, data, *to)))
+        for n, (flags, seq, data, to) in enumerate(rows)
+    ]
+
+
+def _refused(start_s: float, port: int, src: str = PANEL) -> list[Frame]:
+    source = 43000 + int(start_s)
+    return [
+        (start_s, ethernet(tcp_packet("S", 0, b"", src, DRIVE, source, port))),
+        (start_s + 0.01, ethernet(tcp_packet("RA", 0, b"", DRIVE, src, port, source))),
+    ]
+
+
+BEFORE = [frame for n in range(6) for frame in _served(10.0 * n, 1883)]
+TRIES = [frame for n in range(6) for frame in _refused(100.0 + 10 * n, 1882)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "found"),
+    [
+        (BEFORE + TRIES, ("port_left", "misconfiguration", PANEL)),
+        (TRIES, ("port_refused", "service_down", DRIVE)),  # never served: nothing tells what is right
+        # It asks both ports, and one of both services is down.
+        (BEFORE + TRIES + _served(125.0, 1883), ("port_refused", "service_down", DRIVE)),
+        # Others are refused there too.
+        (BEFORE + TRIES + _refused(123.0, 1882, "172.29.8.21"), ("port_refused", "service_down", DRIVE)),
+    ],
+)  # fmt: skip
+def test_who_leaves_a_port_for_one_that_is_refused_is_set_wrong(tmp_path, frames, found):
+    last = (400.0, ethernet(tcp_packet("A", sport=40001)))
+    capture = read(tmp_path, sorted([*frames, last]))
+    (hit,) = find_closed_ports(TrafficView(capture, make_samples(capture)))
+    assert (kind_of(hit.fact), hit.label, hit.device) == found
+    assert hit.fact.values["attempts"] == 6 + (frames[-2][0] == 123.0)
+    if found[0] == "port_left":
+        assert (hit.fact.values["port"], hit.fact.values["before"]) == ("1882", "1883")

@@ -140,7 +140,7 @@ RULES = (
         yields_to=_kinds("idle_close keep_alive same_id"),  # a timer or a double tells why
     ),
     _plain(find_session_limits, suggests="limit"),
-    _plain(find_closed_ports, confirms="port_refused"),
+    _plain(find_closed_ports, confirms="port_refused", suggests="port_left"),
     _plain(find_unheard_addresses, suggests="unheard"),
     _plain(find_scans, confirms="port_scan host_scan"),
     _plain(find_version_scans, confirms="version_scan"),

@@ -13,6 +13,7 @@ from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
 from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.proofs import between, ip_field, pick_frames
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.mqtt import CONNECT, PING
 
 _MIN_ENDS = 3
@@ -44,6 +45,9 @@ _SENTENCES = {
     "held": "Meanwhile it kept {held:connection} of {others} open: it may allow no more.",
     "port_refused": "{service} refuses every connection: {attempts:attempt} by {clients} since {since_time_s}, none "
     "accepted.",
+    "port_left": "{client} asks {server} at port {port}, which refuses every connection: {attempts:attempt} since "
+    "{since_time_s}, none accepted. Until then it was served there at port {before}, where it asks no more: its own "
+    "setting has changed.",
     "unheard": "Nobody answers at {server}: {attempts:attempt} by {clients} to reach it since {since_time_s} stayed "
     "without an answer, and nothing was heard from it in this capture.",
 }
@@ -266,9 +270,12 @@ def find_closed_ports(view: TrafficView) -> list[RuleHit]:
     tried = tried[tried["answered"] | view.by_clients(tried)]
     known = tried.groupby(["dst", "port"])[["answered", "refused"]].agg(["any", "all"])
     known = known[~known["answered", "any"] & known["refused", "any"]]
-    hits = []
+    hits = list[RuleHit | None]()
     for server, port in known.index:
         mine = tried[(tried["dst"] == server) & (tried["port"] == port) & tried["refused"]]
+        if hit := _find_left_port(view, str(server), int(port), mine):
+            hits.append(hit)
+            continue
         values: dict[str, Value] = {"service": view.port_at(str(server), int(port))}
         field = ip_field(str(server))
         condition = f"{field}.src == {server} && tcp.srcport == {port} && tcp.flags.reset == 1"
@@ -278,6 +285,43 @@ def find_closed_ports(view: TrafficView) -> list[RuleHit]:
             )
         )
     return [hit for hit in hits if hit]
+
+
+def _find_left_port(
+    view: TrafficView, server: str, port: int, refused: pd.DataFrame
+) -> RuleHit | None:
+    """A hit at the only client of a port that nobody serves, where it left another port of that server
+    for it, at which it was served; None where it is another story."""
+    clients = refused["src"].unique()
+    begun = np.sort(refused.groupby("attempt")["since_s"].min().to_numpy())
+    if len(clients) != 1 or len(begun) < _MIN_VAIN or refused["slot"].nunique() < _MIN_VAIN_SLOTS:
+        return None
+    client, last_s = str(clients[0]), float(begun[-1])
+    rows = view.flows_of(client)
+    rows = rows[rows["out"] & (rows["other"] == server) & (rows["proto"] == "tcp")]
+    served = rows[rows["answered"] & (rows["dst_pkts"] > 0)]
+    before = served[served["since_s"] < begun[0]]
+    if before.empty:
+        return None
+    left = int(before.loc[before["since_s"].idxmax(), "port"])
+    # Who goes on there while it is refused here uses two services, of which one is down.
+    meanwhile = served["until_s"].between(begun[0] + SAMPLE_S, last_s - SAMPLE_S)
+    if (meanwhile & (served["port"] == left)).any():
+        return None
+    values: dict[str, Value] = {
+        "client": view.name_of(client),
+        "server": view.name_of(server),
+        "port": str(port),
+        "before": str(left),
+        "attempts": len(begun),
+        "since_time_s": float(begun[0]),
+    }
+    field = ip_field(server)
+    only = f"{field}.src == {server} && tcp.srcport == {port} && tcp.flags.reset == 1"
+    fact = make_fact("port_left", _SENTENCES["port_left"], values, proof=Proof(only))
+    return RuleHit(
+        client, "misconfiguration", "source", (fact,), (server,), slots_at(refused["since_s"])
+    )
 
 
 def find_unheard_addresses(view: TrafficView) -> list[RuleHit]:
