@@ -5,11 +5,24 @@ import struct
 from pathlib import Path
 
 import pytest
-from frames import SERVER, SERVER_MAC, Frame, arp_packet, ethernet, read, tcp_packet, udp_packet
+from frames import (
+    SERVER,
+    SERVER_MAC,
+    Frame,
+    arp_packet,
+    ethernet,
+    read,
+    tcp_packet,
+    udp_packet,
+    write_pcap,
+)
 
+from assistant.answers.answer import answer
 from assistant.detection.rules import RuleHit, apply_rules
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
+from assistant.session import open_session
+from assistant.settings import Settings
 from traffic.samples import make_samples
 
 DEVICES = [f"192.168.1.{n}" for n in range(40, 46)]
@@ -216,3 +229,18 @@ def test_three_at_one_moment_need_no_long_past_and_no_arp(tmp_path, silent, foun
     frames += [(85.0 + n, ethernet(tcp_packet("S", 1, sport=42000 + n, **ends))) for n in range(4)]
     hits = _find(tmp_path, frames, "silent_together")
     assert [hit.fact.values["members"] for hit in hits] == [silent] * found
+
+
+def test_a_time_without_an_incident_is_no_all_clear_for_who_said_nothing(tmp_path):
+    frames = [
+        one for src in DEVICES for one in _report(src, 400, (200, 226) if src == DEVICES[0] else (0, 0))
+    ]  # fmt: skip
+    capture = write_pcap(tmp_path / "plant.pcap", sorted(frames))
+    with open_session(Settings(home=tmp_path / "home")) as session:
+        analysis = session.analyse(capture)
+        told, other = (
+            answer(f"did anything happen to {one} at 00:03:30?", analysis).text
+            for one in DEVICES[:2]
+        )
+    assert told.startswith(f"**{DEVICES[0]} sent nothing for 35 s, from 1970-01-01 00:03:15 UTC")
+    assert "sent nothing" not in other

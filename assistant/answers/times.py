@@ -10,11 +10,15 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
+from assistant.facts.traffic_view import quiet_spell
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span, read_span
+from traffic.capture import SAMPLE_S
 
 _MOST = 8
+# Of the samples a device that speaks all the time is heard in; for how long it then is not for nothing.
+_TALKATIVE, _LONG_S = 0.85, 12.0
 # Asked of these, the time says which incidents are meant.
 _OF_INCIDENTS = frozenset(
     (
@@ -96,6 +100,8 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
     device = asked.device
     known = [one for one in analysis.incidents if not device or one.touches(device)]
     inside = sorted(_within(known, span), key=lambda one: find_start(one)[0])
+    if device and not inside and (silent := _tell_silence(asked, span)) is not None:
+        return silent
     if known and not inside:
         nearest = sorted(known, key=lambda one: _distance_s(one, span))[:_MOST]
         line = say("time_nothing", name=asked.name, n=len(known), **ends)
@@ -109,6 +115,27 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
     facts = tuple(describe_incident(one, asked) for one in inside[:_MOST])
     line = say("time_some", n=len(inside), outside=len(known) - len(inside), **ends)
     return Answer(line, facts, listing=True)
+
+
+def _tell_silence(asked: Asked, span: Span) -> Answer | None:
+    """That a device which speaks all the time sent nothing then, though no incident tells of it."""
+    view, device = asked.view, asked.device
+    heard = view.sent_by(device)["slot"].nunique() if device in view.local else 0
+    spell = quiet_spell(view, device, span.start_s, span.end_s, SAMPLE_S) if heard else None
+    if (
+        spell is None
+        or heard < _TALKATIVE * view.seen_s / SAMPLE_S
+        or spell[1] - spell[0] < _LONG_S
+    ):
+        return None
+    line = say(
+        "time_silent",
+        name=asked.name,
+        quiet_s=spell[1] - spell[0],
+        start_time_s=spell[0],
+        end_time_s=spell[1],
+    )
+    return Answer(line, standing="inconclusive")
 
 
 def _distance_s(incident: Incident, span: Span) -> float:
