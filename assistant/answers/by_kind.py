@@ -65,7 +65,20 @@ _ARE_OURS = re.compile(  # of those that something comes from
 )
 
 
+# "we lost the recorder and plc-3": devices, not packets.
+_LOST_DEVICES = re.compile(
+    r"\blost (?!packets?\b|frames?\b|segments?\b|data\b|bytes\b|any\b|on\b)(?:[\w-]+,? (?:and )?){0,3}dev\b"
+)
+
+
 def _answer_loss(asked: Asked, headline: Fact) -> Answer:
+    if _LOST_DEVICES.search(asked.query.plain):
+        incident = asked.incident
+        return (
+            tell_incident(incident)
+            if incident and incident.facts
+            else answer_answers(asked, headline)
+        )
     if asks_for_trend(asked):
         return answer_changed(asked)
     copies = TWICE.search(asked.query.plain) and asked.analysis.capture.quality.whole["copies"]

@@ -197,7 +197,7 @@ def find_asked(plain: str) -> tuple[str, ...]:
     """Labels whose kind of trouble a plain question names.
 
     >>> find_asked("is there a flood?"), find_asked("is dev ok?")
-    (('dos', 'ddos'), ())
+    (('dos', 'ddos', 'mqtt_abuse'), ())
     """
     return tuple(
         label
