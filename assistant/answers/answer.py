@@ -324,7 +324,7 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         most=len(facts) if said.listing else MOST_SHOWN,
         quotes=said.quotes and bool(said.citations),
     )
-    spoken = _find_spoken(said, analysis)
+    spoken = _find_spoken(said, analysis, whole.incidents[:1])
     # A list words facts of incidents again, so those are known too.
     known = (said.line, *whole.known, *(fact for one in analysis.incidents for fact in one.facts))
     known = (*known, count_rest(sections))
@@ -351,14 +351,16 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
     )
 
 
-def _find_spoken(said: Answer, analysis: Analysis) -> Incident | None:
-    """The incident whose fact answers; None where the answer is of none."""
+def _find_spoken(said: Answer, analysis: Analysis, meant: tuple[str, ...]) -> Incident | None:
+    """The incident whose fact answers, the one that was meant where several have it; None where the
+    answer is of none."""
     said_first = [one.id for one in (said.line, *said.facts[:1])]
+    ordered = sorted(analysis.incidents, key=lambda one: one.id not in meant)
     return next(
         (
             one
             for fact in said_first
-            for one in analysis.incidents
+            for one in ordered
             if fact in {known.id for known in one.facts}
         ),
         None,

@@ -134,6 +134,9 @@ def _count_attacks(asked: Asked) -> Answer:
 def _choose_attack(asked: Asked) -> Incident | None:
     """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
     attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
+    spoken, now = asked.focus, asked.incident
+    if asked.either and not asked.query.names_device and spoken and now and spoken.id == now.id:
+        return now  # "attack or fault?" is asked of what the talk is about
     ordered = worst_first(list(asked.analysis.incidents))
     if asked.device:
         ordered = [one for one in ordered if one.touches(asked.device)]

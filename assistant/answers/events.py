@@ -168,6 +168,8 @@ def answer_back(asked: Asked) -> Answer | None:
     incidents = find_labelled(asked) or incidents  # "is dns ok again?"
     if not incidents or not _BACK.search(asked.query.plain):
         return None
+    if asked.device and asked.focus is not None and not asked.query.names_device:
+        incidents = [one for one in incidents if one.id == asked.focus.id] or incidents
     going = worst_first([one for one in incidents if not is_over(one, asked.analysis)])
     is_back = asked.device and re.search(r"\bback(?! to)\b", asked.query.plain)
     if is_back and not going:
