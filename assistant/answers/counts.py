@@ -33,7 +33,7 @@ from assistant.answers.volumes import (
 )
 from assistant.detection.rules.conversation import word_code
 from assistant.diagnosis.choosing import find_culprits
-from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
 from traffic.labels import ATTACKS
@@ -157,10 +157,17 @@ def _count_in_focus(asked: Asked) -> Answer | None:
     if _HOW_MUCH.match(asked.query.plain):
         return tell_incident(incident)
     names = _COUNTED.get(asked.query.measure, ())
+    if _RATE.search(asked.query.plain):
+        rated = [one for one in incident.facts if kind_of(one) in _RATED]
+        if rated:
+            return Answer(rated[0], tuple(one for one in incident.facts if one is not rated[0]))
     holding = [one for one in incident.facts if any(name in one.values for name in names)]
     if not holding:
         return None
     return Answer(holding[0], tuple(one for one in incident.facts if one is not holding[0]))
+
+
+_RATED = frozenset(("rate", "scan", "messages", "modbus"))  # facts that say how many a second
 
 
 def _machines(asked: Asked) -> Answer:
