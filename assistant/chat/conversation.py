@@ -72,7 +72,8 @@ _THE_OTHER = re.compile(
     r" (?:one|problem|incident|attack|trouble|thing|fault|alarm|vorfall|stoerung|problema|incidente)\W*$"
 )
 _AFTER_THAT = re.compile(
-    r"(?:and )?(?:what (?:(?:did|has) (?:it|he|she|they) (?:do|done) |happened |came )?(?:else )?|und |y )?(?:after (?:that|this|it)|next|then|danach|despues)\W*$"
+    r"(?:and )?(?:what (?:(?:did|has) (?:it|he|she|they) (?:do|done) |happened |came )?(?:else )?|und |y )?"
+    r"(?:after (?:that|this|it)|next|then|danach|despues)\W*$"
 )
 _AND_THE = re.compile(
     r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
