@@ -10,7 +10,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
-from assistant.facts.traffic_view import quiet_spell
+from assistant.facts.spells import quiet_spell
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span, read_span

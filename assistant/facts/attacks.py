@@ -9,7 +9,8 @@ import pandas as pd
 from assistant.facts.attribution import FEW_ENDPOINTS, Attribution
 from assistant.facts.fact import Fact, Proof, Value, by_count, listed, make_fact, make_facts, plural
 from assistant.facts.proofs import from_to, pick_frames
-from assistant.facts.traffic_view import TrafficView, busiest_pairs, first_and_last
+from assistant.facts.spells import first_and_last
+from assistant.facts.traffic_view import TrafficView, busiest_pairs
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.modbus import EXCEPTIONS as MODBUS_EXCEPTIONS
 from traffic.pcap.protocols.modbus import FUNCTIONS as MODBUS_FUNCTIONS

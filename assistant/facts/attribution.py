@@ -16,13 +16,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import (
-    FEW_ENDPOINTS,
-    TrafficView,
-    count_by_peer,
-    first_and_last,
-    quiet_spell,
-)
+from assistant.facts.spells import first_and_last, quiet_spell
+from assistant.facts.traffic_view import FEW_ENDPOINTS, TrafficView, count_by_peer
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 from traffic.samples import SERVICES

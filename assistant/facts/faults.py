@@ -7,7 +7,8 @@ import pandas as pd
 from assistant.facts.attacks import refusal_facts
 from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, make_facts
-from assistant.facts.traffic_view import TrafficView, busiest_pairs, first_and_last, quiet_spell
+from assistant.facts.spells import first_and_last, quiet_spell
+from assistant.facts.traffic_view import TrafficView, busiest_pairs
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.dns import RESPONSE_CODES
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.fact import Fact, Value, make_fact
-from assistant.facts.traffic_view import TrafficView, quiet_spell
+from assistant.facts.spells import quiet_spell
+from assistant.facts.traffic_view import TrafficView
 from traffic.device_logs.templates import VARIES
 
 BACKGROUND = frozenset({"log", "log-clock"})  # kinds of facts that say no more than what was read

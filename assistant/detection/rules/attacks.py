@@ -20,7 +20,8 @@ from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
 from assistant.facts.proofs import from_to, ip_field
-from assistant.facts.traffic_view import BASELINE_S, TrafficView, first_and_last
+from assistant.facts.spells import first_and_last
+from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 

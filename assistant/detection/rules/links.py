@@ -15,7 +15,8 @@ from assistant.detection.rules.outages import spoken_slots, stalled_share
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.proofs import between
-from assistant.facts.traffic_view import TrafficView, first_and_last
+from assistant.facts.spells import first_and_last
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.asks import SILENT_S
 

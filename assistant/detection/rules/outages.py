@@ -13,7 +13,8 @@ import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
-from assistant.facts.traffic_view import TrafficView, first_and_last
+from assistant.facts.spells import first_and_last
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 # ---- Absent addresses ----

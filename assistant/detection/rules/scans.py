@@ -6,7 +6,8 @@ import pandas as pd
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
 from assistant.facts.proofs import from_to, ip_field
-from assistant.facts.traffic_view import TrafficView, first_and_last
+from assistant.facts.spells import first_and_last
+from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols import spoken_name
 from traffic.plant import is_group
 

@@ -14,7 +14,8 @@ from assistant.detection.rules.rule import RuleHit
 from assistant.detection.rules.vain_calls import find_deaf_clients
 from assistant.facts.fact import Value, kind_of, make_fact
 from assistant.facts.moves import find_moves, say_move
-from assistant.facts.traffic_view import TrafficView, quiet_spell
+from assistant.facts.spells import quiet_spell
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 _MIN_EMPTY = 3  # whole slots without a packet; where nobody tells its hardware address, one
@@ -143,36 +144,16 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     sought = _seek(view, pauses)
     if sought["pkts"].sum() < _MIN_ASKED:
         return []
-    missed = sought.groupby("device")["pkts"].sum().reindex(pauses["device"]).fillna(0)
-    # Whom nobody missed may only have lost its client, unless it spoke unasked before.
-    known, first = (_MIN_BEFORE_MANY if len(pauses) >= _MANY else _MIN_BEFORE), pauses["last"].min()
-    alone = pauses["device"].map(lambda one: _begins(view, str(one), int(first), known))
-    pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
-    # Who was heard again before the others fell silent shares nothing with them.
-    longest = pauses.loc[(pauses["next"] - pauses["last"]).idxmax()] if len(pauses) else None
-    if longest is not None:
-        shared = pauses["next"].clip(upper=longest["next"]) - pauses["last"].clip(
-            lower=longest["last"]
-        )
-        pauses = pauses[2 * (shared - 1) >= pauses["next"] - pauses["last"] - 1]
-    missed = missed.reindex(pauses["device"])
+    pauses = _keep_missed(view, pauses, sought)
     # One that sends nothing may only hang; where nobody tells its hardware address it is gone.
     short = bool((pauses["next"] - pauses["last"] - 1 < _MIN_EMPTY).all())
     few = len(pauses) == 1 or (short and len(pauses) < _MANY)
     if few and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
         return []
     # The one that is missed most speaks for all.
+    missed = sought.groupby("device")["pkts"].sum().reindex(pauses["device"])
     devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
-    least_s = SAMPLE_S if short else 2 * SAMPLE_S
-    spells = (
-        quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S, least_s)
-        for one in pauses.itertuples()
-    )
-    quiet = [spell for spell in spells if spell is not None]
-    placed = short and len(quiet) == len(pauses)
-    if short and not placed:  # a log does not place it: the samples without a packet tell it
-        last, back = int(pauses["last"].max()) + 1, int(pauses["next"].min())
-        quiet = [(last * SAMPLE_S, max(back, last + 1) * SAMPLE_S)]
+    quiet, placed = _place(view, pauses, short=short)
     if not quiet:
         return []
     # The moment of most: who says little was last heard before, whom a slot is known of after.
@@ -191,7 +172,7 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         "within_s": float(_APART_SLOTS + 1) * SAMPLE_S,
     }
     kind = "silent" if len(devices) == 1 else "silent_together"
-    how = ", short" if short and not placed else ", over" if over else ""
+    how = ", short" if not placed else ", over" if over else ""
     facts = [make_fact(kind, _SENTENCES[f"{kind}{how}"], values)]
     if len(devices) > 1:
         facts.append(make_fact("shared_path", _SENTENCES["shared_path"], values))
@@ -199,6 +180,41 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     peers = tuple(dict.fromkeys((*devices[1:], *askers)))
     slots = np.arange(int(pauses["last"].min()), int(pauses["next"].max()) + 1)
     return [RuleHit(devices[0], "device_silent", "source", tuple(facts), peers, slots)]
+
+
+def _keep_missed(view: TrafficView, pauses: pd.DataFrame, sought: pd.DataFrame) -> pd.DataFrame:
+    """The pauses of devices that somebody missed, or that spoke unasked before, at one time with the
+    longest of them."""
+    missed = sought.groupby("device")["pkts"].sum().reindex(pauses["device"]).fillna(0)
+    # Whom nobody missed may only have lost its client, unless it spoke unasked before.
+    known, first = (_MIN_BEFORE_MANY if len(pauses) >= _MANY else _MIN_BEFORE), pauses["last"].min()
+    alone = pauses["device"].map(lambda one: _begins(view, str(one), int(first), known))
+    pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
+    # Who was heard again before the others fell silent shares nothing with them.
+    longest = pauses.loc[(pauses["next"] - pauses["last"]).idxmax()] if len(pauses) else None
+    if longest is not None:
+        shared = pauses["next"].clip(upper=longest["next"]) - pauses["last"].clip(
+            lower=longest["last"]
+        )
+        pauses = pauses[2 * (shared - 1) >= pauses["next"] - pauses["last"] - 1]
+    return pauses
+
+
+def _place(
+    view: TrafficView, pauses: pd.DataFrame, *, short: bool
+) -> tuple[list[tuple[float, float]], bool]:
+    """From when to when each device was silent, and whether packets tell it and not samples alone."""
+    least_s = SAMPLE_S if short else 2 * SAMPLE_S
+    spells = (
+        quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S, least_s)
+        for one in pauses.itertuples()
+    )
+    quiet = [spell for spell in spells if spell is not None]
+    placed = not short or len(quiet) == len(pauses)
+    if not placed:  # a log does not place it: the samples without a packet tell it
+        last, back = int(pauses["last"].max()) + 1, int(pauses["next"].min())
+        quiet = [(last * SAMPLE_S, max(back, last + 1) * SAMPLE_S)]
+    return quiet, placed
 
 
 def _begins(view: TrafficView, device: str, slot: int, known: int) -> bool:
