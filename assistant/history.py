@@ -296,7 +296,8 @@ class History:
             )
         if state == "shelved" and (not why.strip() or until_s is None or until_s <= at_s):
             raise UserError(
-                f"cannot shelve {incident} without a reason and an end in the future; expected both"
+                f"cannot shelve {incident} without a reason and an end in the future; expected both; "
+                "give a reason and a later end"
             )
         self.check_incident(incident)
         with self.change() as connection:
