@@ -39,7 +39,7 @@ def test_a_controller_that_answers_is_affirmed():
 @pytest.mark.parametrize(
     ("question", "kinds"),
     [
-        ("is there a flood?", "flood and part in a flood"),
+        ("is there a flood?", "flood, part in a flood and MQTT abuse"),
         ("is anybody spoofing addresses?", "claimed address"),
         ("are there duplicate addresses?", "claimed address"),
         ("is the network congested?", "full link"),

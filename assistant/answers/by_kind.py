@@ -67,7 +67,8 @@ _ARE_OURS = re.compile(  # of those that something comes from
 
 # "we lost the recorder and plc-3": devices, not packets.
 _LOST_DEVICES = re.compile(
-    r"\blost (?!packets?\b|frames?\b|segments?\b|data\b|bytes\b|any\b|on\b)(?:[\w-]+,? (?:and )?){0,3}dev\b"
+    r"\blost (?!(?:packets?|frames?|segments?|data|bytes|any|on|when|if|while|as|at|by|between|in|during|after"
+    r"|before|because|from|towards?)\b)(?:[\w-]+,? (?:and )?){0,3}dev\b"
 )
 
 
