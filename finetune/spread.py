@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,19 +92,11 @@ def train_spread(
     """
     check_spread(file, knobs.batch)
     find_checkpoint(work)  # deletes what is half written before several look at it
-    job = work / "spread"
-    job.mkdir(parents=True, exist_ok=True)
-    texts.to_parquet(job / _TEXTS, index=False)
-    (job / _HELD_OUT).unlink(missing_ok=True)
-    if held_out is not None:
-        held_out.to_parquet(job / _HELD_OUT, index=False)
     said = {
         "base": str(base), "out": str(out), "work": str(work), "knobs": asdict(knobs),
         "begin": None if begin is None else str(begin), "parent": os.getpid(),
     }  # fmt: skip
-    write_text(job / _JOB, json.dumps(said))
-    for stale in (_DONE, _REFUSED):
-        (job / stale).unlink(missing_ok=True)
+    job = _write_job(work / "spread", said, texts, held_out)
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     command = [*launcher, "--config_file", str(file), "--module", "finetune.spread", str(job)]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
@@ -132,6 +124,20 @@ def train_spread(
     tuned = read_tuned(out)
     (out / TUNED).unlink()  # the caller notes it
     return tuned
+
+
+def _write_job(
+    job: Path, said: Mapping[str, object], texts: pd.DataFrame, held_out: pd.DataFrame | None
+) -> Path:
+    """The folder from which every process reads what to do, without what an earlier job left."""
+    job.mkdir(parents=True, exist_ok=True)
+    for stale in (_HELD_OUT, _DONE, _REFUSED):
+        (job / stale).unlink(missing_ok=True)
+    texts.to_parquet(job / _TEXTS, index=False)
+    if held_out is not None:
+        held_out.to_parquet(job / _HELD_OUT, index=False)
+    write_text(job / _JOB, json.dumps(said))
+    return job
 
 
 def _tell(file: Path, progress: Callable[[int, int], None] | None) -> None:

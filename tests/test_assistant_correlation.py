@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Alert, group_by_cause
+from assistant.detection.alert import Alert
+from assistant.detection.correlation import group_by_cause
 from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact
 

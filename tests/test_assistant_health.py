@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
-from assistant.detection.correlation import is_shown, make_alert
+from assistant.detection.alert import is_shown, make_alert
 from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import (

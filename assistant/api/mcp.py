@@ -32,9 +32,7 @@ Limit = Annotated[int, Field(ge=1, le=50)]
 
 def make_mcp(desk: Desk) -> MCPServer:
     """The server, over whatever transport."""
-    handlers = list(logging.getLogger().handlers)
-    server = MCPServer("faultwise", instructions=_ABOUT, log_level="ERROR", subscriptions=False)
-    logging.getLogger().handlers[:] = handlers  # it sets up logging for the whole process
+    server = _open_server()
 
     def offer(tool: Callable[..., Json]) -> None:
         name, about = tool.__name__, " ".join((tool.__doc__ or "").split())
@@ -91,6 +89,14 @@ def make_mcp(desk: Desk) -> MCPServer:
 
     for tool in (ask, captures, incidents, devices, alarms, sensor, search_documents, locate):
         offer(tool)
+    return server
+
+
+def _open_server() -> MCPServer:
+    """A server without tools; it sets up logging for the whole process, which is taken back."""
+    handlers = list(logging.getLogger().handlers)
+    server = MCPServer("faultwise", instructions=_ABOUT, log_level="ERROR", subscriptions=False)
+    logging.getLogger().handlers[:] = handlers
     return server
 
 

@@ -6,7 +6,6 @@ incidents
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -14,14 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from assistant.detection.alert import Alert, is_supported, is_vetoed, make_alert, make_rule_alert
 from assistant.detection.correlation import (
-    Alert,
     add_rule_alerts,
     group_by_cause,
-    is_supported,
-    is_vetoed,
-    make_alert,
-    make_rule_alert,
     merge_repeated,
     name_flood,
     promote_culprit,
@@ -30,7 +25,7 @@ from assistant.detection.rules import DECISIVE, HEADLINES, SUGGESTIVE, apply_rul
 from assistant.detection.rules.floods import join_floods
 from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
-from assistant.facts.fact import Fact, Value, kind_of, make_fact
+from assistant.facts.fact import Fact, Value, find_whole, kind_of, make_fact
 from assistant.facts.moves import move_facts
 from assistant.facts.traffic_view import TrafficView
 from traffic.labels import ATTACKS, TAXONOMY
@@ -204,8 +199,7 @@ def _make_facts(
 
 def is_named(fact: Fact, name: str) -> bool:
     """Whether a value of a fact is or holds a name; 10.0.0.1 is not in 10.0.0.11."""
-    whole = re.compile(rf"(?<![\w.:-]){re.escape(name)}(?![\w-]|\.\w)")
-    return any(isinstance(value, str) and whole.search(value) for value in fact.values.values())
+    return any(isinstance(value, str) and find_whole(name, value) for value in fact.values.values())
 
 
 def _severity(lead: Alert, related: Sequence[str]) -> Severity:

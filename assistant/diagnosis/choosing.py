@@ -12,7 +12,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
-from assistant.facts.fact import kind_of
+from assistant.facts.fact import find_whole, kind_of
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.entities import Mention, worst_first
 from assistant.questions.times import Span, read_span
@@ -63,7 +63,7 @@ def find_targets(incident: Incident) -> list[str]:
         return [incident.device]
     if incident.label != "spoofing" or not incident.facts:
         return list(incident.peers)
-    claimed = [one for one in incident.peers if _is_named(one, incident.facts[0].text)]
+    claimed = [one for one in incident.peers if find_whole(one, incident.facts[0].text)]
     return claimed or list(incident.peers)
 
 
@@ -73,7 +73,7 @@ def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
     if not incident.touches(device):
         return 0.0
     first = incident.facts[0] if incident.facts else None
-    named = first is not None and _is_named(view.name_of(device), first.text)
+    named = first is not None and find_whole(view.name_of(device), first.text) is not None
     if device == incident.device or (incident.label in _OF_MANY and named):
         return OWN
     few = len(incident.peers) <= _MANY_PEERS
@@ -89,12 +89,8 @@ def is_bystander(incident: Incident, device: str, view: TrafficView) -> bool:
         return False
     own = (fact for fact in incident.facts if kind_of(fact) != "related")
     return device in incident.related and not any(
-        _is_named(view.name_of(device), fact.text) for fact in own
+        find_whole(view.name_of(device), fact.text) for fact in own
     )
-
-
-def _is_named(name: str, text: str) -> bool:
-    return bool(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\d)", text))
 
 
 def attacks(incident: Incident, device: str) -> bool:

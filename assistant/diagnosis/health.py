@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Alert, is_shown, is_vetoed, make_alert
+from assistant.detection.alert import Alert, is_shown, is_vetoed, make_alert
 from assistant.detection.rules.outside import find_nameless_calls
 from assistant.detection.rules.vain_calls import find_unanswered_calls
 from assistant.detection.runs import VerdictRun

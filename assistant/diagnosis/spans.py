@@ -3,11 +3,10 @@
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.facts.fact import Fact
+from assistant.facts.spells import BEGINS, ENDS
 
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
-_SINCE = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
-_UNTIL = ("over_time_s", "until_time_s", "again_time_s", "back_time_s", "end_time_s")
 _OVER = {"over_time_s", "again_time_s", "back_time_s"}  # it was seen to work afterwards
 _GAPS = 2.0  # so many of its own pauses without it end what comes again and again
 
@@ -15,7 +14,7 @@ _GAPS = 2.0  # so many of its own pauses without it end what comes again and aga
 def find_start(incident: Incident) -> tuple[float, bool]:
     """When an incident began, and whether that is a moment that was seen, not a sample's edge."""
     for fact in _own_facts(incident):
-        for name in _SINCE:
+        for name in BEGINS:
             if name in fact.values:
                 return float(fact.values[name]), True
     return incident.start_s, incident.start_s % _EDGE_S != 0
@@ -29,14 +28,14 @@ def _own_facts(incident: Incident) -> list[Fact]:
         fact
         for place, fact in enumerate(incident.facts[:2])
         if not place
-        or all(float(fact.values[one]) >= first_s for one in _SINCE if one in fact.values)
+        or all(float(fact.values[one]) >= first_s for one in BEGINS if one in fact.values)
     ]
 
 
 def find_end(incident: Incident) -> float:
     """When an incident ended, by its facts where they say so."""
     facts = _own_facts(incident)
-    ends = (float(fact.values.get(one, 0.0)) for fact in facts for one in _UNTIL)
+    ends = (float(fact.values.get(one, 0.0)) for fact in facts for one in ENDS)
     return next((one for one in ends if one), incident.end_s)
 
 

@@ -9,6 +9,7 @@ A value's name ends with its unit, and the unit alone decides how it reads:
 """
 
 import hashlib
+import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,11 @@ def make_fact(
 def kind_of(fact: Fact) -> str:
     """The kind of a fact: its id without the hash."""
     return fact.id.rpartition("-")[0] or fact.id
+
+
+def find_whole(name: str, text: str) -> re.Match[str] | None:
+    """Where a name stands in a text as a whole: 10.0.0.1 is not in 10.0.0.11, nor plc-1 in plc-10."""
+    return re.search(rf"(?<![\w.:-]){re.escape(name)}(?![\w-]|\.\w)", text)
 
 
 def make_facts(

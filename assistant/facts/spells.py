@@ -6,6 +6,10 @@ import pandas as pd
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
+# Values of a fact that say when it begins and ends, the one that tells most first.
+BEGINS = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
+ENDS = ("over_time_s", "until_time_s", "again_time_s", "back_time_s", "end_time_s")
+
 
 def first_and_last(evidence: pd.DataFrame) -> tuple[float, float]:
     """When the first and the last event of some evidence was; the edges of its slots where nothing

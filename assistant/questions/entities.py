@@ -11,6 +11,7 @@ from itertools import chain
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.facts.fact import find_whole
 from assistant.questions.forms import is_ordinary, vocabulary
 from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
@@ -228,8 +229,7 @@ def find_named(text: str, analysis: Analysis) -> list[str]:
     named = [(one.name, one.address) for one in _inventory(analysis) if one.name]
     at: dict[str, int] = {}
     for name, address in [*((one, one) for one in _addresses(text)), *named]:
-        found = re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text)
-        if found:
+        if found := find_whole(name, text):
             at[address] = min(found.start(), at.get(address, found.start()))
     return sorted(at, key=lambda address: at[address])
 

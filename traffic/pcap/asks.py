@@ -44,9 +44,13 @@ def find_asks(
 
 def _spoke_before(asks: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     """Whether each asker sent one of some packets shortly before, shape (n_asks,), bool."""
-    ts, src = table["ts"].to_numpy(), table["src"].to_numpy()
-    first, last = np.searchsorted(ts, [asks["ts"] - SILENT_S, asks["ts"]])
-    askers = asks["src"].to_numpy()
-    return np.array(
-        [(src[a:b] == one).any() for a, b, one in zip(first, last, askers, strict=True)], bool
+    mine = table.loc[table["src"].isin(asks["src"]), ["ts", "src"]].assign(spoke=True)
+    joined = pd.merge_asof(
+        asks[["ts", "src"]],
+        mine.astype({"src": asks["src"].dtype}),
+        on="ts",
+        by="src",
+        tolerance=SILENT_S,  # type: ignore[arg-type]
+        allow_exact_matches=False,
     )
+    return joined["spoke"].notna().to_numpy()

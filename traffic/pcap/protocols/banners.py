@@ -13,10 +13,10 @@ from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.certificates import read_subject
 from traffic.pcap.protocols.logins import (
     FTP_REFUSALS,
-    FUNCTIONS,
     HTTP_REFUSALS,
     METHODS,
     TELNET_REFUSALS,
+    login_protocol,
     read_ftp,
     read_http,
     read_telnet,
@@ -136,19 +136,15 @@ def _fits_telnet(heads: Heads) -> np.ndarray:
     return starts & (head[:, 2] <= _LAST_OPTION) & goes_on
 
 
-HTTP = Protocol(
+HTTP = login_protocol(
+    HTTP_REFUSALS,
     name="http",
-    transports=(TCP,),
     ports=(80, 81, 8000, 8080, 8888),
     fits=starts_with(*METHODS),
     anywhere=True,
     identify=_identify_http,
     opens=True,
     read=read_http,
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=HTTP_REFUSALS,
-    denied=frozenset(HTTP_REFUSALS),
     say_code=say_status,
 )
 TLS = Protocol(
@@ -168,33 +164,25 @@ SSH = Protocol(
     anywhere=True,
     identify=_identify_greeting("SSH banner", b"SSH-2.0-"),
 )
-FTP = Protocol(
+FTP = login_protocol(
+    FTP_REFUSALS,
     name="ftp",
-    transports=(TCP,),
     ports=(21,),
     fits=starts_with(b"220", side="resp"),
     identify=_identify_greeting("FTP banner", b"220 "),
     opens=True,
     read=read_ftp,
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=FTP_REFUSALS,
-    denied=frozenset(FTP_REFUSALS),
     say_code=say_status,
 )
-TELNET = Protocol(
+TELNET = login_protocol(
+    TELNET_REFUSALS,
     name="telnet",
     title="Telnet",
-    transports=(TCP,),
     ports=(23,),
     fits=_fits_telnet,
     anywhere=True,
     identify=_identify_telnet,
     opens=True,
     read=read_telnet,
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=TELNET_REFUSALS,
-    denied=frozenset(TELNET_REFUSALS),
     say_code=say_words,
 )

@@ -7,16 +7,19 @@ names and passwords are hashed where they are read, and kept nowhere.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
     ANSWER,
     ASK,
     SESSION,
     SKIP,
+    Protocol,
     make_rows,
     number_secrets,
     share_flow,
@@ -70,6 +73,14 @@ class Line:
 
 
 Talk = list[Line]
+
+
+def login_protocol(refusals: dict[int, str], **more: Any) -> Protocol:
+    """A protocol over TCP that is read for its logins; ``more`` as ``Protocol`` has it."""
+    return Protocol(
+        transports=(TCP,), functions=FUNCTIONS, logins=frozenset(FUNCTIONS), refusals=refusals,
+        denied=frozenset(refusals), **more,
+    )  # fmt: skip
 
 
 def reads_logins(find: Callable[[Messages], Iterator[Try]]) -> Callable[[Messages], pd.DataFrame]:

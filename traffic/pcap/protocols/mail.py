@@ -13,18 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.logins import (
-    FUNCTIONS,
     Talk,
     Try,
+    login_protocol,
     read_talks,
     reads_logins,
     say_status,
     say_words,
 )
-from traffic.pcap.protocols.protocol import Fits, Heads, Protocol, starts_with
+from traffic.pcap.protocols.protocol import Fits, Heads, starts_with
 
 SMTP_REFUSALS = {
     432: "password transition needed",
@@ -132,43 +131,31 @@ def _fits_imap(heads: Heads) -> np.ndarray:
     return starts_with(b"* OK", b"* PREAUTH", b"* BYE", side="resp")(heads)
 
 
-SMTP = Protocol(
+SMTP = login_protocol(
+    SMTP_REFUSALS,
     name="smtp",
-    transports=(TCP,),
     ports=(25, 465, 587),
     fits=_fits(b"220", b"EHLO", b"HELO"),
     anywhere=True,
     read=reads_logins(_finds(_SMTP)),
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=SMTP_REFUSALS,
-    denied=frozenset(SMTP_REFUSALS),
     say_code=say_status,
 )
-POP3 = Protocol(
+POP3 = login_protocol(
+    MAIL_REFUSALS,
     name="pop3",
-    transports=(TCP,),
     ports=(110, 995),
     fits=_fits(b"+OK", b"USER", b"APOP", b"AUTH", b"CAPA", b"STLS", b"QUIT"),
     anywhere=True,
     read=reads_logins(_finds(_POP3)),
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=MAIL_REFUSALS,
-    denied=frozenset(MAIL_REFUSALS),
     say_code=say_words,
     layer="pop",
 )
-IMAP = Protocol(
+IMAP = login_protocol(
+    MAIL_REFUSALS,
     name="imap",
-    transports=(TCP,),
     ports=(143, 993),
     fits=_fits_imap,
     anywhere=True,
     read=reads_logins(_finds(_IMAP)),
-    functions=FUNCTIONS,
-    logins=frozenset(FUNCTIONS),
-    refusals=MAIL_REFUSALS,
-    denied=frozenset(MAIL_REFUSALS),
     say_code=say_words,
 )
