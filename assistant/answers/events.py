@@ -151,7 +151,8 @@ def answer_fares(asked: Asked) -> Answer | None:
 
 
 _BACK = re.compile(
-    r"^(?:and )?(?:is|are|was|were) (?:dev|it|they)\b.*\bback\b"
+    r"^(?:and |und |y )?(?:is|are|was|were|ist|sind|esta|estan) (?:dev|it|they|er|sie|es)\b.*"
+    r"\b(?:back|wieder (?:da|am netz|online|erreichbar)|zurueck|de vuelta)\b"
     r"|\b(?:everything|all) (?:is )?quiet\b|\bquiet at the end\b|\bsafe to start\b"
     r"|\b(?:back to normal|all clear|(?:normal|ok|okay|fine|well|quiet|calm|good|stable) again|as (?:it was )?before"
     r"|under control|stand down|everything over|all over|over and done|wieder (?:normal|ok|ruhig|gut|alles)"
@@ -171,7 +172,9 @@ def answer_back(asked: Asked) -> Answer | None:
     if asked.device and asked.focus is not None and not asked.query.names_device:
         incidents = [one for one in incidents if one.id == asked.focus.id] or incidents
     going = worst_first([one for one in incidents if not is_over(one, asked.analysis)])
-    is_back = asked.device and re.search(r"\bback(?! to)\b", asked.query.plain)
+    is_back = asked.device and re.search(
+        r"\b(?:back(?! to)|wieder|zurueck|de vuelta)\b", asked.query.plain
+    )
     if is_back and not going:
         last = max(incidents, key=find_end)
         heard = asked.view.sent_by(asked.device)

@@ -27,6 +27,7 @@ from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, find_whole, kind_of, make_fact
 from assistant.facts.moves import move_facts
+from assistant.facts.spells import quiet_spell
 from assistant.facts.traffic_view import TrafficView
 from traffic.labels import ATTACKS, TAXONOMY
 from traffic.windows import Windows
@@ -129,11 +130,14 @@ def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarr
         one.device for one in group if is_supported(one) or one.device in lead.attribution.peers
     )
     related = tuple(dict.fromkeys(one for one in shown if one != lead.device))
-    mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
+    own = [one for one in group if one.device == lead.device]
+    mine = own or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()
+    # A silent device whom its clients show is silent for as long as it says nothing, whoever asks when.
+    timed = [lead] if lead.profile.spans_silence and not own else mine
     # Where packets show that it was over, windows of a minute cannot tell better when.
-    over = [one for one in mine if any(_ENDS & fact.values.keys() for fact in one.facts)]
-    start_s = min(one.attribution.start_s for one in mine)
+    over = [one for one in timed if any(_ENDS & fact.values.keys() for fact in one.facts)]
+    start_s = min(one.attribution.start_s for one in timed)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(
         id=f"{lead.label}-{mark}",
@@ -142,7 +146,7 @@ def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarr
         label=lead.label,
         severity=_severity(lead, related),
         start_s=start_s,
-        end_s=max(one.attribution.end_s for one in over or mine),
+        end_s=max(one.attribution.end_s for one in over or timed),
         windows=tuple(windows),
         facts=_make_facts(lead, group, related, view, windows),
         peers=lead.attribution.peers[:_MOST_PEERS],
@@ -155,8 +159,14 @@ def _find_lead(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) 
     """The alert that an incident is named after; an intruder's holds what it did to all of its
     victims."""
     lead = promote_culprit(group[0], group)
-    if lead.device == group[0].device or lead.label not in ATTACKS:
+    if lead.device == group[0].device:
         return lead
+    if lead.label not in ATTACKS:
+        found = lead.attribution
+        spell = quiet_spell(view, lead.device, found.start_s, found.end_s)
+        if spell is None or not lead.profile.spans_silence:
+            return lead
+        return replace(lead, attribution=replace(found, start_s=spell[0], end_s=spell[1]))
     rows = np.unique(np.concatenate([one.rows for one in group]))
     run = VerdictRun(lead.device, lead.label, lead.role, rows)
     whole = make_alert(run, view, starts_s, np.ones(len(starts_s)))
