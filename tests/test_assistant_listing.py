@@ -51,7 +51,15 @@ def test_a_question_about_one_of_a_list_is_asked_of_it():
 
 
 @pytest.mark.parametrize(
-    "plain", ["which ones?", "which two?", "all of them please", "who were the five?", "welche?"]
+    "plain",
+    [
+        "which ones?",
+        "which devices?",
+        "which two?",
+        "all of them please",
+        "who were the five?",
+        "welche?",
+    ],
 )
 def test_all_of_a_list_is_asked_for_in_many_words(plain):
     assert ALL.match(plain)

@@ -19,7 +19,8 @@ _OF_THEM = r"(?:them|those|these|ihnen|denen|ellos|ellas)"
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _NUMBER = re.compile(rf"\b(?:{'|'.join(_NUMBERS)}|\d+)\b")
 ALL = re.compile(
-    rf"^(?:and )?(?:(?:which|what|who) (?:are |were )?(?:the |all )?(?:ones?|{'|'.join(_NUMBERS)}|\d+|they"
+    rf"^(?:and )?(?:(?:which|what|who) (?:are |were )?(?:the |all )?(?:ones?|devices?|{'|'.join(_NUMBERS)}"
+    rf"|\d+|they"
     rf"|(?:of )?{_OF_THEM})"
     rf"|(?:all|each|every one) (?:of )?{_OF_THEM}|(?:name|list|show)(?: me)? (?:all of )?(?:{_OF_THEM}|all|everyone)"
     rf"|how many (?:clients?|devices?|machines?|addresses|hosts?|of {_OF_THEM}|are they)(?: is (?:it|that))?"
@@ -112,8 +113,12 @@ def name_all(
     """The last answer with all whom it lists, also those that its line had no room for; None where it
     named none, or where nothing tells who the rest are."""
     cut, number = _CUT.search(_first_line(last)), _NUMBER.search(plain)
+    if last.kind == "devices":
+        return None  # an inventory names all that there is already
     named = list(listed)
-    if last.kind in _OF_INCIDENT and incident is not None and incident.facts:
+    if not find_named(_first_line(last), analysis):  # "4 incidents …": the lines below name them
+        named = [one for fact in last.facts for one in find_named(fact.text, analysis)]
+    elif last.kind in _OF_INCIDENT and incident is not None and incident.facts:
         kind = kind_of(incident.facts[0])
         for one in incident.facts[1:] if named else incident.facts:
             named += find_named(one.text, analysis) if kind_of(one) == kind else []
