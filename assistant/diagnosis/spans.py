@@ -35,7 +35,7 @@ def _own_facts(incident: Incident) -> list[Fact]:
 def find_end(incident: Incident) -> float:
     """When an incident ended, by its facts where they say so."""
     facts = _own_facts(incident)
-    ends = (float(fact.values.get(one, 0.0)) for fact in facts for one in ENDS)
+    ends = (float(fact.values.get(one, 0.0)) for fact in facts for one in (*ENDS, "again_time_s"))
     return next((one for one in ends if one), incident.end_s)
 
 

@@ -8,7 +8,7 @@ from traffic.capture import SAMPLE_S
 
 # Values of a fact that say when it begins and ends, the one that tells most first.
 BEGINS = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
-ENDS = ("over_time_s", "until_time_s", "again_time_s", "back_time_s", "end_time_s")
+ENDS = ("over_time_s", "until_time_s", "back_time_s", "end_time_s")
 
 
 def first_and_last(evidence: pd.DataFrame) -> tuple[float, float]:
