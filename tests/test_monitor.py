@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import io
 import os
 import signal
 import sqlite3
@@ -33,7 +34,7 @@ from eval.research.alarm_delay import read_events
 from traffic.pcap.records import read_pieces, read_records
 from traffic.plant import load_plant
 from traffic.reader import find_pcaps
-from traffic.zeek.conn import read_zeek
+from traffic.zeek.conn import read_zeek, write_conn_log
 
 SAMPLES = Path(__file__).resolve().parents[1] / "assistant" / "samples"
 PLANTS = sorted(path.parent.name for path in SAMPLES.glob("*/plant.yaml"))
@@ -254,6 +255,24 @@ def test_the_recent_past_is_bounded_by_time_and_by_rows(tmp_path):
         assert recent.rows <= 3 * n
     recent.drop_old(10_000.0 + 130 * 7 + 460)
     assert recent.start_s == 10_000.0 + 130 * 6
+
+
+def test_a_connection_of_a_day_brings_back_no_more_than_the_recent_past(tmp_path):
+    """A session of 24 h with a packet a second, logged when it ends, of which ten minutes and what a
+    piece may be older are looked back at."""
+    day_s, end_s = 86_400.0, 1_700_086_400.0
+    flows = read_zeek(SAMPLES / "bottling-line").flows.iloc[:1]
+    flows = flows.assign(ts=end_s - day_s, duration=day_s, orig_pkts=86_401, resp_pkts=0)
+    text = io.StringIO()
+    write_conn_log(flows, text)
+    *head, line = text.getvalue().encode().splitlines(keepends=True)
+    recent = Recent(tmp_path, 600.0, 10**6)
+    recent.append(Batch((Part("conn", b"".join(head), line),), np.array([end_s])), end_s)
+    read = recent.read()
+    assert read.flows["duration"].tolist() == [day_s]
+    assert read.start_s == end_s - 600.0 - 120.0
+    assert read.activity["orig_pkts"].sum() == 720 + 1  # at both ends
+    assert set(read.evidence["slot"]) <= set(read.activity["slot"])
 
 
 def test_a_finished_replay_begins_again_and_another_needs_its_own_state(models, tmp_path):

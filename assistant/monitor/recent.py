@@ -10,7 +10,7 @@ each is cut to the length that was noted with the source's position, so that not
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from assistant.monitor.source import Batch
-from traffic.capture import FLOW_COLUMNS, Capture
+from traffic.capture import FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.errors import UserError
 from traffic.reader import read_capture
 from traffic.zeek.conn import KeptLogs, write_conn_log
@@ -164,13 +164,23 @@ class Recent:
     def read(self) -> Capture | None:
         """The recent past as a capture; None where nothing was kept.
 
+        Of a connection that lasted for longer, which a log tells when it ends, only what lies in that past
+        is kept: where fifty devices' connections of a day ended, all their samples of a day were made anew.
+
         Raises:
             UserError: it cannot be read.
         """
         if not self.rows:
             return None
         try:
-            return read_capture(self.folder, kept=self._kept)
+            capture = read_capture(self.folder, kept=self._kept)
+            newest_s = max(piece.newest_s for piece in self._pieces)
+            first_slot = int((newest_s - self.horizon_s - PIECE_S) // SAMPLE_S)
+            return replace(
+                capture,
+                activity=_drop_before(capture.activity, first_slot),
+                evidence=_drop_before(capture.evidence, first_slot),
+            )
         except UserError:
             # Rows of other logs before the first connection has ended are no capture yet.
             conn = [_file_name("conn", piece.number) for piece in self._pieces]
@@ -179,6 +189,11 @@ class Recent:
             if any(_has_rows(self.folder / name) for name in conn):
                 raise
             return None
+
+
+def _drop_before(table: pd.DataFrame, slot: int) -> pd.DataFrame:
+    late = table["slot"].to_numpy() >= slot
+    return table if late.all() else table[late].reset_index(drop=True)
 
 
 def _file_name(name: str, number: int) -> str:

@@ -18,10 +18,10 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
@@ -142,20 +142,43 @@ class Hours:
         self._open.close()
 
 
-def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: float) -> str:
+@dataclass
+class WatchedHour:
+    """What an hour took and raised: the steps of a day, kept, would count as what the monitor holds."""
+
+    slots: int = 0
+    memory_mb: float = 0.0
+    cpu_s: float = 0.0
+    raised: list[tuple[str, str, str]] = field(default_factory=list)  # tier, label, device
+
+
+def make_hours(steps: Iterable[Step]) -> list[WatchedHour]:
+    """Add steps up by the hour since the first of them."""
+    hours: list[WatchedHour] = []
+    begun_s = math.nan
+    for step in steps:
+        if not step.report.slots:
+            continue
+        begun_s = step.report.end_s if math.isnan(begun_s) else begun_s
+        while len(hours) <= (step.report.end_s - begun_s) // HOUR_S:
+            hours.append(WatchedHour())
+        hour = hours[-1]
+        hour.slots += step.report.slots
+        hour.memory_mb = max(hour.memory_mb, step.memory_mb)
+        hour.cpu_s += step.cpu_s
+        hour.raised += [(one.tier, one.label, one.device) for one in _raised(step)]
+    return hours
+
+
+def render_quiet(hours: Sequence[WatchedHour], command: str, devices: int, minutes: float) -> str:
     """Markdown: a row an hour, with the most memory of it and what was raised."""
-    slots = [one for one in steps if one.report.slots]
-    hour = np.array([one.report.end_s - slots[0].report.end_s for one in slots]) // HOUR_S
-    rows, first = [], 0.0
-    for number in np.unique(hour):
-        mine = [one for one, at in zip(slots, hour, strict=True) if at == number]
-        most = max(one.memory_mb for one in mine)
-        first = first or most
-        raised = [alarm.tier for one in mine for alarm in _raised(one)]
+    rows = []
+    for number, one in enumerate(hours, 1):
+        tiers = Counter(tier for tier, _, _ in one.raised)
         rows.append(
-            (f"{number + 1:.0f}", f"{sum(one.report.slots for one in mine)}", f"{most:.0f}",
-             f"{100 * (most / first - 1):+.0f} %", str(raised.count("alarm")),
-             str(raised.count("notification")), f"{sum(one.cpu_s for one in mine):.0f}")
+            (f"{number}", f"{one.slots}", f"{one.memory_mb:.0f}",
+             f"{100 * (one.memory_mb / hours[0].memory_mb - 1):+.0f} %", str(tiers["alarm"]),
+             str(tiers["notification"]), f"{one.cpu_s:.0f}")
         )  # fmt: skip
     heads = (
         "hour",
@@ -170,13 +193,15 @@ def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: flo
         f"Made by `{command}`: {devices} simulated devices to which nothing happens, {minutes:.0f} minutes "
         "looked back at, replayed as fast as it goes; the aim is memory within 10 % after the first hour, "
         "and at most 6 alarms an hour for one operator. Hours of a simulated plant end with its recording: "
-        f"the last may be short. {sum(one.report.slots for one in slots) * SAMPLE_S / HOUR_S:.1f} hours were "
+        f"the last may be short. {sum(one.slots for one in hours) * SAMPLE_S / HOUR_S:.1f} hours were "
         "replayed."
     )
-    alarms = [alarm for one in slots for alarm in _raised(one) if alarm.tier == "alarm"]
+    alarms = [
+        (label, device) for one in hours for tier, label, device in one.raised if tier == "alarm"
+    ]
     told = ", ".join(
-        f"{label} {count} (of {len({one.device for one in alarms if one.label == label})})"
-        for label, count in Counter(one.label for one in alarms).most_common()
+        f"{label} {count} (of {len({device for other, device in alarms if other == label})})"
+        for label, count in Counter(label for label, _ in alarms).most_common()
     )
     notes = (note, f"Alarms by label, and of how many devices: {told or 'none'}.")
     return render_table(ReportTable("Hours of a quiet plant", heads, tuple(rows), notes=notes))
@@ -184,13 +209,6 @@ def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: flo
 
 def _raised(step: Step) -> list[Alarm]:
     return [change.alarm for change in step.report.changes if change.act == "raise"]
-
-
-def _without_tables(step: Step) -> Step:
-    """What is rendered of a step: the tables of a day would count as what the monitor holds."""
-    judged = step.report.judged
-    judged = replace(judged, verdicts=judged.verdicts.head(0).copy())
-    return replace(step, report=replace(step.report, judged=judged), incidents=())
 
 
 # ---- Hundreds of devices ----
@@ -344,11 +362,13 @@ def measure_hours(
     many = kind == "many"
     bounds = Bounds(minutes * 60, most_slots=1) if many else Bounds(minutes * 60)
     until_s = time.monotonic() + 60 * most_minutes
-    found = map(_without_tables, watch_steps(source, models, home, bounds))
-    steps = list(takewhile(lambda _: time.monotonic() < until_s, found))
+    found = watch_steps(source, models, home, bounds)
+    steps = takewhile(lambda _: time.monotonic() < until_s, found)
     words = f"--devices {devices} --hours {hours} --seed {seed} --minutes {minutes}"
-    render = render_many if many else render_quiet
-    return render(steps, f"{_COMMAND} {kind} {words}", devices, minutes)
+    command = f"{_COMMAND} {kind} {words}"
+    if many:
+        return render_many(list(steps), command, devices, minutes)
+    return render_quiet(make_hours(steps), command, devices, minutes)
 
 
 def measure_flood(packets: int, minutes: float, models: Models, home: Path) -> str:
