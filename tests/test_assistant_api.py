@@ -319,6 +319,12 @@ def test_mcp_offers_few_short_tools_that_only_read(desk):
             assert located["items"][0]["verdict"] == "inconclusive"
             wrong = await call(client, "locate", commands=[{"time": 1.0}])
             assert "device" in wrong["error"]
+            refused = await client.call_tool("incidents", {"offset": -1})
+            assert refused.is_error
+            assert refused.content[0].text == (  # type: ignore[union-attr]
+                "incidents: offset: Input should be greater than or equal to 0; "
+                "expected: capture, offset, limit"
+            )
 
     asyncio.run(talk())
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistant.monitor import interface
 from assistant.monitor.flood import thin_out
 from assistant.monitor.zeek_folder import ZeekFolder
 from traffic.errors import UserError
@@ -228,6 +229,18 @@ out.send(bytes(12) + b"\\x88\\xb5" + b"LAST" + bytes(60))
 for line in live.stdout:
     if line.startswith("[["): print(line, flush=True)
 """
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another")
+def test_a_user_who_cannot_read_the_program_is_refused():
+    """Python below root's home is what nobody cannot read; elsewhere nobody can."""
+    needed = [os.__file__, interface.__file__]
+    readable = subprocess.run(["cat", *needed], user="nobody", capture_output=True, check=False)
+    code = "from assistant.monitor.interface import drop_privileges as d\ntry: d('nobody')\n"
+    code += "except Exception as error: print(error)"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    refused = "the user nobody cannot read" in tried.stdout and "leave --user out" in tried.stdout
+    assert refused == bool(readable.returncode), tried.stdout
 
 
 def test_an_interface_is_read_without_rights_and_comes_back_after_it_was_down():

@@ -293,7 +293,8 @@ def _call(analysis: Analysis, file: str, name: str) -> Analysis:
 def _check_question(text: str) -> None:
     if not text.strip() or len(text) > QUESTION_CHARS:
         raise UserError(
-            f"the text has {len(text):,} characters; expected 1 to {QUESTION_CHARS:,}; say it shorter"
+            f"the text has {len(text):,} characters; expected 1 to {QUESTION_CHARS:,}; "
+            + ("say it shorter" if text.strip() else "say what you want to know")
         )
 
 

@@ -7,11 +7,14 @@ has a token. Results are capped and paged: a tool never floods a model's context
 import json
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from inspect import signature
 from typing import Annotated, Any, Literal
 
 from mcp.server import MCPServer
-from mcp.types import ToolAnnotations
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from assistant.api.desk import Desk, Json
@@ -92,10 +95,36 @@ def make_mcp(desk: Desk) -> MCPServer:
     return server
 
 
+class _Server(MCPServer):
+    """Says in a line what is wrong with the arguments of a call."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(wrong := error.__cause__, ValidationError):
+                raise ToolError(
+                    f"{name}: {say_mistakes(wrong)}; expected: {', '.join(self._arguments(name))}"
+                ) from error
+            raise
+
+    def _arguments(self, name: str) -> list[str]:
+        tool = self._tool_manager.get_tool(name)
+        return list(tool.parameters["properties"]) if tool else []
+
+
 def _open_server() -> MCPServer:
     """A server without tools; it sets up logging for the whole process, which is taken back."""
     handlers = list(logging.getLogger().handlers)
-    server = MCPServer("faultwise", instructions=_ABOUT, log_level="ERROR", subscriptions=False)
+    server = _Server(
+        "faultwise",
+        instructions=_ABOUT,
+        version=version("faultwise"),
+        log_level="ERROR",
+        subscriptions=False,
+    )
     logging.getLogger().handlers[:] = handlers
     return server
 

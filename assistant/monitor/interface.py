@@ -181,7 +181,7 @@ def drop_privileges(user: str = "") -> None:
     """Give up all capabilities, and root's account where another is named.
 
     Raises:
-        UserError: there is no such user.
+        UserError: there is no such user, or one who cannot read the program.
     """
     if user and os.geteuid() == 0:
         try:
@@ -193,6 +193,12 @@ def drop_privileges(user: str = "") -> None:
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
+        # Installed below root's own home, as by pipx: what is imported later would not be found.
+        if closed := [path for path in (os.__file__, __file__) if not os.access(path, os.R_OK)]:
+            raise UserError(
+                f"the user {user} cannot read {closed[0]}; expected Python and faultwise where it can; "
+                "install them outside root's home, or leave --user out"
+            )
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     if libc.capset(header, bytes(24)) != 0:
