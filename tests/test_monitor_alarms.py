@@ -256,6 +256,22 @@ def test_nothing_arriving_is_an_alarm_of_its_own_and_returns(history):
     assert not health.conditions(9999.0, live=False)  # a replay that waits is no dead port
 
 
+def test_what_is_down_is_one_alarm_until_it_is_up_again(history):
+    """Nothing can arrive meanwhile, which is no alarm beside it."""
+    health, alarms = SensorHealth("eth1"), Alarms(history, PLANT)
+    down = (Trouble("interface_down", "eth1"),)
+
+    def told(at_s: float, *troubles: Trouble) -> list[str]:
+        health.see_troubles(troubles, not troubles, at_s)
+        return [one.act for one in alarms.update_sensor(health.conditions(at_s, True), at_s, at_s)]
+
+    assert told(1000.0) == []
+    assert [told(at_s, *down) for at_s in (1004.0, 1064.0, 1100.0)] == [["raise"], [], []]
+    # A slot that ended before it was raised tells that it is over.
+    assert [one.act for one in alarms.update_sensor([], 1000.0, 1105.0)] == ["return"]
+    assert [(one.raised_s, one.returned_s) for one in list_alarms(history)] == [(1004.0, 1004.0)]
+
+
 def test_the_sensors_alarms_leave_incidents_alone(history):
     alarms = Alarms(history, PLANT)
     follow(alarms, 1000.0, make_incident(900, 995))

@@ -421,7 +421,8 @@ def _higher(one: Any, other: Any) -> Any:
 
 
 def _returned(alarm: Alarm, now_s: float) -> Alarm:
-    return Alarm(**(vars(alarm) | {"returned_s": now_s}))
+    # A slot ends before what this machine's clock told of the sensor meanwhile.
+    return Alarm(**(vars(alarm) | {"returned_s": max(now_s, alarm.raised_s)}))
 
 
 def _see_condition(one: Condition) -> Seen:

@@ -35,6 +35,7 @@ _TYPES = {
     "65534": 101,
 }  # of /sys/class/net: Ethernet, loopback, IP alone
 _HEADER = struct.Struct("=IIIIIIH")  # next, seconds, nanoseconds, captured, wire, status, at
+_UP = 0x1 | 0x40  # IFF_UP, IFF_RUNNING
 
 
 class Interface:
@@ -171,10 +172,10 @@ def _find_link(name: str) -> int:
 
 
 def _is_up(name: str) -> bool:
-    """Whether an interface is up (SIOCGIFFLAGS, which needs no right)."""
+    """Whether an interface is up and its cable in (SIOCGIFFLAGS, which needs no right)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         answer = fcntl.ioctl(asked.fileno(), 0x8913, struct.pack("256s", name.encode()[:15]))
-    return bool(struct.unpack_from("H", answer, 16)[0] & 1)
+    return struct.unpack_from("H", answer, 16)[0] & _UP == _UP
 
 
 def drop_privileges(user: str = "") -> None:

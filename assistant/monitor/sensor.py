@@ -75,6 +75,9 @@ def make_condition(
     return Condition(kind, about, since_s, now_s, text)
 
 
+_SILENT = {"interface_down", "folder_gone"}  # nothing can arrive then: one alarm says why
+
+
 class SensorHealth:
     """What is wrong with the sensor, over time."""
 
@@ -139,6 +142,7 @@ class SensorHealth:
         found = [condition for condition, _ in self._held.values()]
         found += [*self._states.values(), *self._seen]
         since_s = self._arrived_s
-        if live and since_s is not None and at_s - since_s >= self._quiet_s:
+        explained = any(one.kind in _SILENT for one in self._states.values())
+        if live and not explained and since_s is not None and at_s - since_s >= self._quiet_s:
             found.append(make_condition("nothing_arrives", self._name, since_s, at_s))
         return found
