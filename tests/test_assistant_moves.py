@@ -82,6 +82,42 @@ def test_other_addresses_of_one_hardware_address_are_no_moves(tmp_path, frames, 
     assert move_facts(_view(tmp_path, frames, plant), OWN, TAKEN) == []
 
 
+OTHER_MAC = b"\x02\0\0\0\0\x77"
+_CLAIMS = [
+    *((ts, arp_packet(1, MAC, OWN, SERVER)) for ts in (0.0, 20.0, 40.0)),
+    *((ts, arp_packet(1, OTHER_MAC, OWN, SERVER)) for ts in (60.0, 75.0, 90.0, 105.0)),
+]
+_EXCHANGED = [
+    *_CLAIMS,
+    *_sends(OWN, *BEFORE),
+    *_sends(OWN, 60.0, 75.0, 90.0, 105.0, mac=OTHER_MAC, sport=5000),
+]
+_NAMELESS = replace(PLANT, devices=(replace(PLANT.devices[0], mac=""), PLANT.devices[1]))
+
+
+@pytest.mark.parametrize(
+    ("frames", "plant", "exchanged"),
+    [
+        (_EXCHANGED, _NAMELESS, True),
+        (_EXCHANGED, replace(PLANT, devices=(replace(PLANT.devices[0], mac=OTHER_MAC.hex(":")),)), True),
+        (_EXCHANGED, PLANT, False),  # the inventory names the machine that is gone
+        ([*_EXCHANGED, *_sends(OWN, 80.0, sport=6000)], _NAMELESS, False),  # which is still there
+        ([*_EXCHANGED, *_sends(OWN, 59.0, sport=6000)], _NAMELESS, False),  # too soon for hands
+        ([*_CLAIMS, *_sends(OWN, *BEFORE, 60.0, 90.0)], _NAMELESS, False),  # the other claims it only
+    ],
+)  # fmt: skip
+def test_a_device_that_was_exchanged_is_no_second_machine(tmp_path, frames, plant, exchanged):
+    view = _view(tmp_path, frames, plant)
+    labels = {hit.label for hit in apply_rules(view)}
+    assert bool(labels & {"spoofing", "misconfiguration"}) is not exchanged
+    facts = [one for one in move_facts(view, OWN) if kind_of(one) == "replaced"]
+    assert bool(facts) is exchanged
+    if exchanged:
+        said = facts[0].values
+        assert (said["before"], said["after"]) == (TEXT, OTHER_MAC.hex(":"))
+        assert (said["last_time_s"], said["first_time_s"]) == pytest.approx((40.0, 60.0))
+
+
 def _asks_in_vain(start_s: float) -> list[Frame]:
     """A call whose answer does not arrive: it is sent again twice, and answered each time."""
     sport = 41000 + int(start_s)

@@ -1,5 +1,5 @@
-"""Machines that spoke by another address for a while: the same hardware address before, meanwhile
-and afterwards."""
+"""Machines that spoke by another address for a while, the same hardware address before, meanwhile and
+afterwards; and machines that took the place of another, by its address."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -9,10 +9,14 @@ from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 _LEAST_SILENT_S = 20.0
+_EXCHANGE_S = 5.0
 
 _SENTENCES = {
     "moved": "{address} is {owner}: both came from the hardware address {mac}. By {address} it spoke from "
-    "{since_time_s} to {until_time_s}; by its own address it sent nothing for at least {silent_s} of that."
+    "{since_time_s} to {until_time_s}; by its own address it sent nothing for at least {silent_s} of that.",
+    "replaced": "{device} is another machine since {first_time_s}: it speaks from the hardware address {after}, and "
+    "from {before} nothing came after {last_time_s}. A device that was exchanged looks so; where "
+    "nobody did that, somebody has taken its address over.",
 }
 
 
@@ -37,8 +41,52 @@ class Move:
 
 
 def move_facts(view: TrafficView, *devices: str) -> list[Fact]:
-    """Moves of some devices, whichever of both addresses is named."""
-    return [say_move(view, one) for one in find_moves(view, devices)]
+    """Moves of some devices, whichever of both addresses is named, and which were replaced."""
+    facts = [say_move(view, one) for one in find_moves(view, devices)]
+    replaced = filter(None, (find_replacement(view, one) for one in devices))
+    return facts + [
+        make_fact(
+            "replaced", _SENTENCES["replaced"], vars(one) | {"device": view.name_of(one.device)}
+        )
+        for one in replaced
+    ]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A machine that took the place of another.
+
+    Attributes:
+        device: the address of both.
+        before, after: their hardware addresses.
+        last_time_s, first_time_s: when the one was heard last, and the other first.
+    """
+
+    device: str
+    before: str
+    after: str
+    last_time_s: float
+    first_time_s: float
+
+
+def find_replacement(view: TrafficView, address: str) -> Replacement | None:
+    """The machine that speaks by an address since another one that did has fallen silent; None where
+    both speak by turns, where one claims the address and never speaks by it, where hands could not
+    have exchanged them so quickly, and where the inventory names another than the new one."""
+    turns = view.times_by_mac(address)
+    if len(turns) != 2 or len(view.macs_of(address)) != 2:
+        return None
+    before, after = turns.iloc[0], turns.iloc[1]
+    known = {one.mac.lower() for one in view.plant.devices if one.address == address and one.mac}
+    if after["first_s"] - before["last_s"] < _EXCHANGE_S or known - {str(after["mac"])}:
+        return None
+    return Replacement(
+        address,
+        str(before["mac"]),
+        str(after["mac"]),
+        float(before["last_s"]),
+        float(after["first_s"]),
+    )
 
 
 def say_move(view: TrafficView, move: Move) -> Fact:

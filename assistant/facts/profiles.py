@@ -56,6 +56,7 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
     is_habit,
     is_no_flood,
+    is_replaced,
     moves_nothing,
     names_resolve,
     needed_by_nobody,
@@ -218,6 +219,7 @@ _ATTACKS = (
         make_facts=attacks.spoofing_facts,
         conclusive=frozenset({"claimant", "conflict", "duplicate", "machines"}),
         evidence=("arp_conflict",),
+        veto=is_replaced,
         opened_by="either",
         peer_share=0.0,
         target_columns=("arp_conflicts",),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.attribution import LOGIN_PORTS, Attribution
+from assistant.facts.moves import find_replacement
 from assistant.facts.requests import is_login, is_refused
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
@@ -44,6 +45,14 @@ def not_a_guess(found: Attribution, view: TrafficView) -> bool:
     )
     short = (each["last"] - each["first"] <= _SHORT_S) | each["refused"]
     return int(short.sum()) < _MIN_ATTEMPTS
+
+
+def is_replaced(found: Attribution, view: TrafficView) -> bool:
+    """Every address that is claimed was another machine's, which is not heard any more."""
+    claims = found.evidence[found.evidence["kind"] == "arp_conflict"]
+    return len(claims) > 0 and all(
+        find_replacement(view, str(address)) for address in claims["dst"].unique()
+    )
 
 
 def own_infrastructure(found: Attribution, view: TrafficView) -> bool:

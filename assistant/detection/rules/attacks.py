@@ -19,6 +19,7 @@ from assistant.detection.rules.conversation import (
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.moves import find_replacement
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.spells import first_and_last
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
@@ -103,6 +104,8 @@ def _find_conflicts(view: TrafficView) -> pd.DataFrame:
     """Evidence of addresses that are claimed by turns. One change of hardware is a replaced device or
     a failover; a claim that comes back is two machines."""
     conflicts = view.evidence_of_kind("arp_conflict")
+    replaced = [one for one in conflicts["dst"].unique() if find_replacement(view, str(one))]
+    conflicts = conflicts[~conflicts["dst"].isin(replaced)]
     each = conflicts.groupby("dst")
     doubled = (each["count"].sum() >= _MIN_CLAIMS) | (each["slot"].nunique() >= 2)
     return conflicts[conflicts["dst"].map(doubled).astype(bool)]
