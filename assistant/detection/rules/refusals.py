@@ -15,6 +15,7 @@ from assistant.detection.rules.conversation import (
     read_conversations,
     word_code,
 )
+from assistant.detection.rules.probes import find_tried, make_probe, sweeps
 from assistant.detection.rules.rule import RuleHit
 from assistant.facts.fact import Fact, Value, by_count, kind_of, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
@@ -29,8 +30,6 @@ _MIN_POOLED, _MIN_POOLED_S = 5, 10.0  # of several clients together, whom it ans
 _MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
 _MOSTLY = 0.9  # of the same request, from the first refusal on
 _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
-_PROBED = 10  # different functions or units that were refused: who asks looks around
-_SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _FEW_TARGETS = 4
 _GUESSES, _GUESS_S = 30, 1.0
 # Who guesses hardly tries a login twice; devices behind one address each keep to their own.
@@ -67,8 +66,6 @@ _SENTENCES = {
     "asks no more.",
     "worked": "Before that, the same request was answered {answered:time}.",
     "works_again": "From {again_time_s} on the same request was answered again.",
-    "probe": "{client} tries {server} out: {functions:different function}, {units:unit} and {targets:address} in "
-    "{asked:request} between {since_time_s} and {until_time_s}, {refused} of them refused.",
 }
 
 
@@ -77,16 +74,19 @@ def find_refusals(view: TrafficView) -> list[RuleHit]:
     hits, pooled = [], dict[tuple[str, str], list[pd.DataFrame]]()
     for client, server, name, rows in read_conversations(view):
         refused = rows["code"] > 0
-        if name != "dns" and refused.any() and not _is_probing(rows):
+        if name == "dns":
+            continue
+        tried = find_tried(rows)
+        if refused.any() and not len(tried):
             pooled.setdefault((server, name), []).append(rows)
-        if name == "dns" or int(refused.sum()) < _MIN_GONE:
+        if sweeps(rows):
+            continue  # find_register_sweeps, or the addresses themselves, tell more
+        if len(tried):
+            hits.append(make_probe(view, client, server, tried))
+            continue
+        if int(refused.sum()) < _MIN_GONE:
             continue
         protocol = BY_NAME[name]
-        if _sweeps(rows):
-            continue  # find_register_sweeps, or the addresses themselves, tell more
-        if _is_probing(rows):
-            hits.append(_make_probe(view, client, server, rows))
-            continue
         for kind, codes in (("gone", protocol.gone), ("busy", protocol.busy)):
             mine = rows[rows["code"].isin(codes)]
             if kind == "gone":
@@ -160,33 +160,6 @@ def _make_turned_away(view: TrafficView, server: str, hits: list[RuleHit]) -> Ru
 
 
 # ---- Refusals of one client at one server ----
-
-
-def _is_probing(rows: pd.DataFrame) -> bool:
-    refused = rows[rows["code"] > 0]
-    many = max(refused["function"].nunique(), refused["unit"].nunique()) >= _PROBED
-    many |= refused.groupby(["function", "unit", "target"]).ngroups >= _SWEPT
-    return many and 2 * len(refused) >= len(rows)
-
-
-def _sweeps(rows: pd.DataFrame) -> bool:
-    """Whether a client walks through addresses and is refused most of them, many in a sample."""
-    refused = rows[rows["code"] > 0]
-    slot = np.floor(refused["ts"] / SAMPLE_S)
-    return bool((refused.groupby(slot)["target"].nunique() >= _SWEPT).any())
-
-
-def _make_probe(view: TrafficView, client: str, server: str, rows: pd.DataFrame) -> RuleHit:
-    values = describe_ends(view, client, server, rows) | {
-        "functions": rows["function"].nunique(),
-        "units": rows["unit"].nunique(),
-        "targets": rows["target"].nunique(),
-        "asked": len(rows),
-        "refused": int((rows["code"] > 0).sum()),
-    }
-    proof = prove(rows)
-    fact = make_fact("probe", _SENTENCES["probe"], values, proof=proof)
-    return make_hit(client, "recon", [fact], server, rows)
 
 
 def _find_gone_unit(
