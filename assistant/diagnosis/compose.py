@@ -278,6 +278,7 @@ def _leaning(incident: Incident) -> list[str]:
     steady = bool(rhythm) and float(rhythm["jitter_s"]) <= _STEADY * float(rhythm["spacing_s"])
     controller = {
         "no name was asked before": bool({"unasked", "nameless"} & facts.keys()),
+        "no name asked before leads outside": "names_inside" in facts,
         "it began later than the device was seen": "late" in facts,
         "the interval is steady": steady,
         "the port is no ordinary one": bool(port) and not ordinary,

@@ -10,6 +10,7 @@ them to each view as ``TrafficView.contacts``.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,6 +126,19 @@ def is_named(
     """Whether the device asked for any name before a moment, within some seconds."""
     asked_s = _asked_s(view, device)
     return bool(((asked_s <= first_s) & (asked_s >= first_s - within_s - SAMPLE_S)).any())
+
+
+def leads_inside(view: "TrafficView", device: str, first_s: float) -> bool:
+    """Whether all names that a device asked for just before a moment were answered with addresses of
+    the plant's own: who looks up its clock was led nowhere else by that."""
+    rows = view.exchanges
+    rows = rows[(rows["client"] == device) & (rows["protocol"] == "dns") & rows["name"].notna()]
+    just = rows[rows["ts"].between(first_s - NAMED_S - SAMPLE_S, first_s)]
+    names = just["name"].astype("str").unique()
+    given = rows[rows["name"].astype("str").isin(names) & (rows["value"] > 0)]
+    inside = given["value"].map(lambda one: str(IPv4Address(int(one)))).isin(view.own | view.local)
+    known = given.loc[inside, "name"].astype("str").unique()
+    return len(names) > 0 and bool(inside.all()) and set(names) == set(known)
 
 
 def _asked_s(view: "TrafficView", device: str) -> np.ndarray:

@@ -256,9 +256,14 @@ def _is_late(view: TrafficView, device: str, target: str, calls: pd.DataFrame) -
     first_s = float(calls["since_s"].min())
     met = first_contact(view, device, target, calls["port"].unique(), first_s)
     spacing_s = float(np.median(np.diff(np.sort(calls.groupby("attempt")["since_s"].min()))))
-    # A rhythm of seconds shows sooner that it was not there.
-    late = met.known_s >= min(_LATE_S, max(_LATE_LEAST_S, _LATE_SPACINGS * spacing_s))
+    late = met.known_s >= least_late_s(spacing_s)
     return late and not (met.named_just and _is_led_there(view, device, met.first_s))
+
+
+def least_late_s(spacing_s: float, spacings: float = _LATE_SPACINGS) -> float:
+    """How long a device must have been seen without calls of a rhythm, for these to begin late: one of
+    seconds shows sooner that it was not there."""
+    return min(_LATE_S, max(_LATE_LEAST_S, spacings * spacing_s))
 
 
 def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

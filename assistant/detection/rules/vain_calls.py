@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.outside import ORDINARY
+from assistant.detection.rules.outside import ORDINARY, least_late_s
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.contacts import NAMED_S, first_contact, is_named
+from assistant.facts.contacts import NAMED_S, first_contact, is_named, leads_inside
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to, ip_field
@@ -19,8 +19,10 @@ from traffic.plant import is_group
 # Calls, and seconds between the first and the last: few for long, or many for some minutes.
 _FEW_CALLS, _FEW_CALLS_S = 12, 600.0
 _MANY_CALLS, _MANY_CALLS_S = 30, 180.0
-# Fewer tell where nobody looked the endpoint up and no ordinary service has its port.
+# Fewer tell where nobody looked the endpoint up and no ordinary service has its port, or where who looks
+# up what it needs began with it late.
 _STRANGE_CALLS, _STRANGE_CALLS_S = 6, 40.0
+_LATE_CALLS = 10  # so many would have been made before, at their spacing
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
 _COMPLAINED_CALLS = 5  # nobody is called well whose calls lead nowhere
 _KNOWN_S = 600.0
@@ -38,6 +40,7 @@ _SENTENCES = {
     "unasked": "No DNS question was seen in the {before_s} before the first of them.",
     "nameless": "It looks other things up by name, and no name in the {before_s} before the first of these calls; the "
     "port is none of an ordinary service.",
+    "names_inside": "What it looked up by name in the {before_s} before the first of them are devices of the plant.",
     "late": "It made none of these calls in the first {known_s} that it was seen.",
     "cut_off": "{device} reaches nothing outside the plant: {attempts:attempt} at {hosts:address} between "
     "{first_time_s} and {last_time_s}, and none was answered.",
@@ -199,12 +202,15 @@ def _find_endpoint(
     if len(begun) < _STRANGE_CALLS:
         return None
     met = first_contact(view, device, target, (port,), float(begun[0]))
-    named = met.named_just
-    strange = not named and port not in ORDINARY and float(np.ptp(begun)) >= _STRANGE_CALLS_S
-    if not (strange or _is_lasting(begun)):
-        return None
+    led_inside = met.named_just and leads_inside(view, device, float(begun[0]))
+    named = met.named_just and not led_inside
     spacing = np.diff(begun)
     middle = float(np.median(spacing))
+    looks_up = is_named(view, device, view.end_s)
+    late = looks_up and met.known_s >= least_late_s(middle, _LATE_CALLS)
+    strange = not named and (port not in ORDINARY or late)
+    if not ((strange and float(np.ptp(begun)) >= _STRANGE_CALLS_S) or _is_lasting(begun)):
+        return None
     if middle * len(spacing) < _LASTING * (begun[-1] - begun[0]):
         return None  # a burst or two, not again and again
     values: dict[str, Value] = {
@@ -220,10 +226,11 @@ def _find_endpoint(
         "before_s": NAMED_S,
         "known_s": met.known_s,
     }
-    nameless = not named and port not in ORDINARY and is_named(view, device, view.end_s)
+    nameless = not met.named_just and port not in ORDINARY and looks_up
     kinds = ["calls_refused" if calls["refused"].any() else "calls", "period"]
-    kinds.append("nameless" if nameless else "asked" if named else "unasked")
-    kinds += ["late"] if met.known_s >= _KNOWN_S else []
+    unnamed = "nameless" if nameless else "names_inside" if led_inside else "unasked"
+    kinds.append("asked" if named else unnamed)
+    kinds += ["late"] if late or met.known_s >= _KNOWN_S else []
     proof = Proof(f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1")
     facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
     return RuleHit(device, "c2", "source", facts, (target,), slots_of(calls))
