@@ -1,5 +1,7 @@
 """Which alerts are one story: what rules proved is joined by nothing less."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -69,3 +71,26 @@ def test_a_false_address_explains_no_failure_of_others_too():
     assert {(BROKER, "name_resolution"), (C, "name_resolution")} in found
     of_the_claimed = alert(A, "name_resolution", "target", BROKER, rule="resolver")
     assert len(stories(claims, suspected, of_the_claimed)) == 1
+
+
+def test_a_link_that_was_full_before_is_none_that_a_flood_filled():
+    flood = alert(SCANNER, "ddos", "source", A, rule="one_way")
+    hit = alert(A, "ddos", "target", SCANNER, B)
+    full = alert(B, "congestion", "target", A, C)
+    together = {(SCANNER, "ddos"), (A, "ddos"), (B, "congestion")}
+    assert stories(flood, hit, full) == [together]
+    earlier = replace(full, attribution=replace(full.attribution, start_s=30.0))
+    found = stories(flood, hit, earlier)
+    assert {(B, "congestion")} in found
+    assert {(SCANNER, "ddos"), (A, "ddos")} in found
+
+
+def test_what_anybody_misses_at_an_address_where_nobody_is_has_that_cause():
+    resolver = alert(BROKER, "name_resolution", "source", A, C, rule="misleads")
+    resolver = replace(resolver, gone=(C,))
+    asks = alert(A, "misconfiguration", "source", C)
+    deaf = alert(B, "device_silent", "target", C)
+    other = alert(SCANNER, "misconfiguration", "source", "10.0.0.7")
+    found = stories(resolver, asks, deaf, other)
+    assert {(BROKER, "name_resolution"), (A, "misconfiguration"), (B, "device_silent")} in found
+    assert {(SCANNER, "misconfiguration")} in found

@@ -331,6 +331,37 @@ def test_who_looks_names_up_but_not_for_these_calls(tmp_path, asked_s, port, sig
     assert kind_of(vain[0].fact) not in SUGGESTIVE
 
 
+@pytest.mark.parametrize(
+    ("asked_s", "value", "calls", "signs"),
+    [
+        (190.0, "10.0.0.2", 7, ["names_inside", "late"]),  # its clock, in the plant
+        (190.0, OUTSIDE, 7, None),
+        (190.0, "198.51.100.7", 7, None),  # a name with several addresses may lead there
+        (0.0, OUTSIDE, 7, ["unasked", "late"]),
+        (190.0, "10.0.0.2", 5, None),
+    ],
+)
+def test_a_name_of_the_plant_leads_nobody_outside(tmp_path, asked_s, value, calls, signs):
+    """Calls at a port of the web, by who was seen for three minutes before without any."""
+    name = b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0\x04site\x04test\0\0\x01\0\x01"
+    record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04" + bytes(map(int, value.split(".")))
+    answer = udp_packet(name + record, "10.0.0.53", CLIENT, 53, 5300)
+    frames = [
+        (0.0, ethernet(udp_packet(b"x", dst="10.0.0.2"))),
+        _asks_a_name(asked_s),
+        (asked_s + 0.1, ethernet(answer)),
+        *(
+            (
+                200 + 10.0 * at,
+                ethernet(tcp_packet("S", 0, b"", sport=41000 + at, dport=443, dst=OUTSIDE)),
+            )
+            for at in range(calls)
+        ),
+    ]
+    vain = [hit for hit in apply_rules(_view(tmp_path, frames)) if kind_of(hit.fact) == "calls"]
+    assert [[kind_of(one) for one in hit.facts[2:]] for hit in vain] == ([signs] if signs else [])
+
+
 @pytest.mark.parametrize(("reaches", "found"), [(True, ["cut_off"]), (False, ["calls"] * 3)])
 def test_who_reaches_nothing_outside_while_others_do(tmp_path, reaches, found):
     targets = ["203.0.113.5", "203.0.113.6", "198.51.100.7"]
@@ -626,10 +657,43 @@ WALK = [
     [
         (WALK, ("probe", "recon", CLIENT)),  # few functions, units and addresses, each with each
         ([(1, 3, 10), (1, 3, 20), (1, 4, 10)] * 70, ("refused", "misconfiguration", CLIENT)),
+        # Whom a master asks for twelve things again and again, it was set wrong.
+        ([(unit, 3, 10) for unit in range(1, 13)] * 12, ("refused", "misconfiguration", CLIENT)),
     ],
 )
 def test_who_asks_for_each_thing_once_tries_a_device_out(tmp_path, requests, found):
     assert _found(_view(tmp_path, _asks(*requests))) == [found]
+
+
+def test_who_works_beside_that_tries_a_device_out_too(tmp_path):
+    """Its own requests, of which there are more, are answered; what it tries are none of them."""
+    own = [(7, 3, 0, b"\x03\x02\0\x07")]
+    tried = [(unit, 3, at, b"\x83\x02") for unit in (1, 2, 3) for at in range(0, 200, 10)]
+    requests = [*own * 100, *(one for each in tried for one in (each, *own))]
+    turns = []
+    for number, (unit, function, address, answer) in enumerate(requests):
+        head = struct.pack(">HHHB", number, 0, 6, unit)
+        turns.append((">", head + struct.pack(">BHH", function, address, 1)))
+        turns.append(("<", struct.pack(">HHHB", number, 0, 1 + len(answer), unit) + answer))
+    (hit,) = apply_rules(_view(tmp_path, talk(502, *turns)))
+    told = hit.fact.values
+    assert (kind_of(hit.fact), hit.label, hit.device) == ("probe", "recon", CLIENT)
+    assert (told["units"], told["targets"], told["asked"], told["refused"]) == (3, 20, 60, 60)
+    assert hit.slots.min() == 1020 // SAMPLE_S  # after a hundred requests, 0.2 s each
+
+
+def test_units_that_leave_who_tries_them_without_an_answer(tmp_path):
+    """Each asked for once, and only one is there."""
+    turns = []
+    for unit in range(1, 31):
+        head = struct.pack(">HHHB", unit, 0, 6, unit)
+        turns.append((">", head + struct.pack(">BHH", 3, 0, 1)))
+        if unit == 5:
+            turns.append(("<", head[:4] + b"\0\x05" + bytes([unit]) + b"\x03\x02\0\x07"))
+    (hit,) = apply_rules(_view(tmp_path, talk(502, *turns)))
+    told = hit.fact.values
+    assert (kind_of(hit.fact), hit.label) == ("probe", "recon")
+    assert (told["units"], told["refused"], told["unanswered"]) == (30, 0, 29)
 
 
 def test_who_sends_what_no_stack_would_meets_no_limit_of_sessions(tmp_path):

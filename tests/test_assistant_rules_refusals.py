@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from frames import CLIENT, SERVER, Frame, ethernet, mqtt_login, read, talk, udp_packet
+from frames import CLIENT, SERVER, Frame, ethernet, mqtt_login, read, talk, tcp_packet, udp_packet
 
 from assistant.detection.rules import apply_rules
 from assistant.detection.rules.floods import join_floods
@@ -195,3 +195,37 @@ def test_what_several_send_to_one_is_told_once(tmp_path):
     assert str(together.values["names"]) == f"{CLIENTS[0]} and {CLIENTS[1]}"
     assert "nothing came back" in together.text
     assert alone == hits[2].fact
+
+
+def _opens(src: str, number: int, answers: str = "SA", used: bool = False) -> list[Frame]:
+    """A connection that is answered so and that the client resets, after it said something or not."""
+    ts, sport = number / 40, 10000 + number
+    there = {"src": src, "dst": SERVER, "sport": sport, "dport": 554}
+    back = {"src": SERVER, "dst": src, "sport": 554, "dport": sport}
+    frames = [
+        (ts, tcp_packet("S", 0, b"", **there)),
+        (ts + 1e-3, tcp_packet(answers, 0, b"", **back)),
+    ]
+    if used:
+        frames.append((ts + 2e-3, tcp_packet("PA", 1, b"PLAY", **there)))
+    frames.append((ts + 3e-3, tcp_packet("R", 1 + 4 * used, b"", **there)))
+    return [(at, ethernet(packet)) for at, packet in frames]
+
+
+@pytest.mark.parametrize(
+    ("senders", "used", "flood"), [(3, False, True), (1, False, False), (3, True, False)]
+)
+def test_connections_that_are_accepted_and_not_used_are_a_flood(tmp_path, senders, used, flood):
+    """400 in a sample each: three are a flood together, one is none, and who works is none."""
+    frames = [
+        frame
+        for src in CLIENTS[:senders]
+        for n in range(800)
+        for frame in _opens(src, n, used=used)
+    ]
+    hits = [hit for hit in apply_rules(_view(tmp_path, frames)) if kind_of(hit.fact) == "one_way"]
+    assert [hit.device for hit in hits] == sorted(CLIENTS[:senders]) * flood
+    if flood:
+        (together,) = join_floods([hit.fact for hit in hits])
+        assert (together.values["sources"], together.values["n"]) == (3, 2400)
+        assert "used none of them" in together.text

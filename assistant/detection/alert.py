@@ -33,6 +33,7 @@ class Alert:
         facts: of the rule that raised it.
         rules_out: labels that its rule explains where a model gives them to the same two.
         named: whom its rule names; of these alone a false address makes others fail.
+        gone: addresses at which its rule found that nobody is.
     """
 
     device: str
@@ -44,6 +45,7 @@ class Alert:
     facts: tuple[Fact, ...] = ()
     rules_out: frozenset[str] = frozenset()
     named: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
     @property
     def profile(self) -> LabelProfile:
@@ -111,8 +113,9 @@ def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
     rows = np.zeros(0, np.int64)
     mass = float("inf")
     return Alert(
-        hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out, hit.peers
-    )
+        hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out, hit.peers,
+        hit.gone,
+    )  # fmt: skip
 
 
 def _moments(facts: Sequence[Fact], names: Sequence[str]) -> Iterator[float]:

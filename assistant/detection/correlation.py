@@ -18,6 +18,7 @@ from assistant.detection.alert import Alert, is_supported
 from assistant.detection.runs import VerdictRun
 from assistant.facts.fact import kind_of
 from traffic.capture import SAMPLE_S
+from traffic.labels import ATTACKS
 
 _NEAR_S = 600.0  # alerts of one device, label and peer within this are one
 _MANY = 3  # senders of a distributed flood
@@ -94,15 +95,22 @@ def _is_silence_of(proven: Alert, rule: Alert) -> bool:
 
 def _takes_over(rule: Alert, other: Alert) -> bool:
     """Whether what is known of a device already is what a rule found there."""
+    if rule.device == other.device and _explains(rule, other):
+        return True
     # What another rule proved stays, unless this one explains it.
     if (rule.rules_out or other.facts) and other.label not in {rule.label, *rule.rules_out}:
         return False
-    return _is_same(rule, other) or (rule.device == other.device and _explains(rule, other))
+    return _is_same(rule, other)
 
 
 def _explains(rule: Alert, other: Alert) -> bool:
     """Whether what a rule found explains a model's suspicion about the same two."""
-    if other.label not in rule.rules_out or other.facts or _gap_s(rule, other) > _SLACK_S:
+    if other.facts or _gap_s(rule, other) > _SLACK_S:
+        return False
+    misses = set(other.attribution.peers)
+    if misses and misses <= set(rule.gone) and other.label not in ATTACKS:
+        return True
+    if other.label not in rule.rules_out:
         return False
     ends, others = {rule.device, *rule.attribution.peers}, set(other.attribution.peers)
     # Two whom a scanner tried have nothing to do with each other by that.
@@ -153,6 +161,7 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
     ]
     # What rules found is one cause only where that shows in what they found.
     proven = [[one] if one.facts else [] for one in found]
+    members = [[one] for one in found]
     alike = [(i, j) for i, a in enumerate(found) for j in range(i) if _is_one_cause(a, found[j])]
     # What a rule found comes first, then what has the same label.
     for i, j in sorted(alike, key=lambda pair: _weight(found[pair[0]], found[pair[1]])):
@@ -161,8 +170,11 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         apart |= any(deeds[there].get(who, what) != what for who, what in deeds[here].items())
         pairs = list(product(proven[here], proven[there]))
         apart |= bool(pairs) and not any(_is_one_cause(*pair) for pair in pairs)
+        ends = ((members[here], proven[there]), (members[there], proven[here]))
+        apart |= any(_began_before(*pair) for both in ends for pair in product(*both))
         if here != there and not apart:
             parent[here] = there
+            members[there] += members[here]
             proven[there] += proven[here]
             blamed[there] |= blamed[here]
             deeds[there] |= deeds[here]
@@ -177,6 +189,14 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         groups.setdefault(root(i), []).append(one)
     ordered = [sorted(group, key=_rank) for group in groups.values()]
     return sorted(ordered, key=lambda group: min(one.attribution.start_s for one in group))
+
+
+def _began_before(full: Alert, flood: Alert) -> bool:
+    """Whether what a model took for a full link began before a flood that a rule found, which so did not
+    fill it."""
+    suspected = not full.facts and full.profile.kin == "flood" and not full.profile.flood
+    starts_s = full.attribution.start_s, flood.attribution.start_s
+    return suspected and flood.profile.flood and starts_s[1] - starts_s[0] > _SLACK_S
 
 
 def _find_effects(found: Sequence[Alert], group: Sequence[int]) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ _EXPLORED = 20  # endpoints
 # (video, syslog), from one port and never so fast; tries that each begin anew are no stream. Fewer are
 # those of a client, however often it tries: what no rule calls a flood must not vanish from the others.
 FLOOD_PKTS, FLOOD_TRIES = {"tcp": 1_000, "udp": 20_000}, 1_000
-_FLOOD_PART = 100  # of those tries in a slot, each of several who flood together
+FLOOD_PART = 100  # of those tries in a slot, each of several who flood together
 _ROUTES = re.compile("router|gateway|firewall")
 
 
@@ -210,7 +210,7 @@ class TrafficView:
         opened = np.maximum(each["attempt"].nunique(), each["syns"].sum())
         # Of several who flood together each may open less than one alone would.
         together = opened.groupby(["dst", "port", "proto", "slot"]).transform("sum")
-        floods = (opened >= FLOOD_TRIES) | ((together >= FLOOD_TRIES) & (opened >= _FLOOD_PART))
+        floods = (opened >= FLOOD_TRIES) | ((together >= FLOOD_TRIES) & (opened >= FLOOD_PART))
         return opened.index[floods].droplevel(["proto", "slot"]).unique()
 
     @cached_property

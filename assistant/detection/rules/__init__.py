@@ -87,6 +87,7 @@ _LOOK_ALIKES = _kinds(
     "brute_force mqtt_abuse recon"
 )
 _DEEDS = _kinds("brute_force recon")
+_NEAR_SLOTS = 3  # each side
 RULES = (
     Rule(
         find_absent_addresses,
@@ -106,7 +107,8 @@ RULES = (
     ),
     Rule(find_mute_resolvers, confirms=_kinds("resolver")),
     _plain(find_mute_time_servers, confirms="time_server"),
-    Rule(find_failing_services, confirms=_kinds("refusing")),
+    # Of two machines with one address one gets what is meant for the other.
+    Rule(find_failing_services, confirms=_kinds("refusing"), yields_to=_kinds("double")),
     Rule(find_one_way_floods, confirms=_kinds("one_way")),
     Rule(find_ping_floods, suggests=_kinds("pings")),
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
@@ -204,11 +206,22 @@ HEADLINES = frozenset().union(*(rule.headlines for rule in RULES))
 def apply_rules(view: TrafficView) -> list[RuleHit]:
     """What the rules find in a capture, in the order of the table."""
     hits = [(rule, hit) for rule in RULES for hit in rule.find(view)]
-    told = [(kind_of(hit.fact), {hit.device, *hit.peers}) for _, hit in hits]
+    told = [(kind_of(hit.fact), {hit.device, *hit.peers}, _times_of(hit)) for _, hit in hits]
     return [
         replace(hit, rules_out=rule.rules_out)
         for rule, hit in hits
         if not any(
-            kind in rule.yields_to and {hit.device, *hit.peers} <= devices for kind, devices in told
+            kind in rule.yields_to
+            and {hit.device, *hit.peers} <= devices
+            and len(
+                range(max(times.start, _times_of(hit).start), min(times.stop, _times_of(hit).stop))
+            )
+            for kind, devices, times in told
         )
     ]
+
+
+def _times_of(hit: RuleHit) -> range:
+    """The slots from its first to its last evidence, and a few around them: what two rules see of one
+    cause does not begin and end in the same."""
+    return range(int(hit.slots.min()) - _NEAR_SLOTS, int(hit.slots.max()) + 1 + _NEAR_SLOTS)

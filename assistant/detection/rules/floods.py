@@ -11,7 +11,7 @@ from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.fact import Fact, Proof, Value, kind_of, listed, make_fact
 from assistant.facts.proofs import between, from_to, pick_frames
-from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
+from assistant.facts.traffic_view import FLOOD_PART, FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import spoken_name
 from traffic.plant import GROUP_MAC, is_group
@@ -26,6 +26,7 @@ _ECHO = (8, 128)  # RFC 792, RFC 4443
 _GAP_S = 10.0  # a pause that long ends a flood
 # Connections open at one time that carry next to nothing for that long: a pool of a program is
 # smaller, and works.
+_MOSTLY_UNUSED = 0.5
 _SEVERAL, _MOST_NAMED = 2, 6  # senders that are told together, and how many by name
 _MANY_HELD, _HELD_S, _HARDLY_BYTES = 20, 15.0, 100
 
@@ -35,6 +36,10 @@ _SENTENCES = {
     "one_way, refused": "{source} sent {target} at least {pkts:packet} in {n:connection} between {first_time_s} and "
     "{last_time_s}, up to {peak_pkts} in {sample_s}; {refused_share} of its connections were refused, and none was "
     "accepted.",
+    "one_way, unused": "{source} opened {n:connection} to {target} between {first_time_s} and {last_time_s}, up to "
+    "{peak_pkts:packet} in {sample_s}, and used none of them: each was accepted, and nothing came after that.",
+    "one_way, several, unused": "{sources:machine} together opened {n:connection} to {target} between {first_time_s} "
+    "and {last_time_s}, and used none of them: {names}.",
     "one_way, several": "{sources:machine} together sent {target} at least {pkts:packet} in {n:connection} between "
     "{first_time_s} and {last_time_s}, and nothing came back: {names}.",
     "one_way, several, refused": "{sources:machine} together sent {target} at least {pkts:packet} in {n:connection} "
@@ -51,25 +56,31 @@ _SENTENCES = {
 
 
 def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
-    """Floods of one port by one address, to which nothing came back, or only refusals."""
+    """Floods of one port by one address, to which nothing came back, or only refusals; or of connections
+    that were accepted and never used."""
     ends = ["src", "dst", "port", "proto"]
     rows = view.flow_slots
-    rows = rows[~rows["answered"] & rows["proto"].isin(list(FLOOD_PKTS))]
+    vain = ~rows["answered"] | _is_unused(rows)
+    rows = rows[vain & rows["proto"].isin(list(FLOOD_PKTS))]
     busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
     rows = rows[rows["slot"].isin(busy.index[busy >= min(FLOOD_PKTS.values())])]
     by_end = [rows[name] for name in (*ends, "slot")]
     each = rows.assign(src_pkts=rows["src_pkts"].clip(lower=1)).groupby(by_end)
     pkts = each.agg({"src_pkts": "sum", "flow": "nunique"}).reset_index()
     many = pkts["src_pkts"] >= pkts["proto"].map(FLOOD_PKTS).astype(float)
-    peaks = pkts[many | (pkts["flow"] >= FLOOD_TRIES)]
+    # Of several who flood together each may open less than one alone would.
+    part = pkts["flow"].where(pkts["flow"] >= FLOOD_PART, 0)
+    together = part.groupby([pkts[name] for name in (*ends[1:], "slot")]).transform("sum")
+    peaks = pkts[many | (pkts["flow"] >= FLOOD_TRIES) | ((part > 0) & (together >= FLOOD_TRIES))]
     found = []
     for (src, dst, port, _), peak in peaks.groupby(ends):
         source, target = str(src), str(dst)
         if is_group(target):
             continue
-        rows = view.flow_slots
-        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
+        flows = view.flow_slots
+        same = flows[(flows["src"] == source) & (flows["dst"] == target) & (flows["port"] == port)]
         same = beside(same, peak)
+        unused_share = float(_is_unused(same).mean())
         values: dict[str, Value] = {
             "source": view.name_of(source),
             "target": view.port_at(target, int(port)),
@@ -81,8 +92,10 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
             "first_time_s": float(same["since_s"].min()),
             "last_time_s": float(same["until_s"].max()),
         }
-        sentence = _SENTENCES["one_way, refused" if values["refused_share"] else "one_way"]
-        fact = make_fact("one_way", sentence, values)
+        if unused := unused_share >= _MOSTLY_UNUSED:
+            values["unused_share"] = unused_share
+        how = ", unused" if unused else ", refused" if values["refused_share"] else ""
+        fact = make_fact("one_way", _SENTENCES[f"one_way{how}"], values)
         slots = slots_of(same)
         # A plant's device that floods somebody outside takes part in what others do too.
         label = "dos" if target in view.local else "ddos"
@@ -91,6 +104,13 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
         else:
             found.append(RuleHit(target, label, "target", (fact,), (source,), slots))
     return found
+
+
+def _is_unused(rows: pd.DataFrame) -> pd.Series:
+    """Which TCP connections were accepted and ended, or left, by the client with not a word more."""
+    history = rows["history"].astype("str")
+    opened = history.str.startswith("Sh") & (rows["proto"] == "tcp")
+    return opened & ~history.str.contains("[AaDdFf]")
 
 
 def find_ping_floods(view: TrafficView) -> list[RuleHit]:
@@ -169,8 +189,9 @@ def _join(facts: Sequence[Fact]) -> Fact:
         "first_time_s": min(float(fact.values["first_time_s"]) for fact in facts),
         "last_time_s": max(float(fact.values["last_time_s"]) for fact in facts),
     }
-    kind = "one_way, several, refused" if refused else "one_way, several"
-    return make_fact("one_way", _SENTENCES[kind], values)
+    unused = all("unused_share" in fact.values for fact in facts)
+    how = ", unused" if unused else ", refused" if refused else ""
+    return make_fact("one_way", _SENTENCES[f"one_way, several{how}"], values)
 
 
 def find_message_floods(view: TrafficView) -> list[RuleHit]:

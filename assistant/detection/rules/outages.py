@@ -6,6 +6,7 @@ switched on later was never silent.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -130,13 +131,14 @@ def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreig
         return hit
     if foreign and len(askers) == 1:
         fact = make_fact("strayed", _SENTENCES["strayed"], values)
-        return RuleHit(askers[0], "misconfiguration", "source", (fact,), (address,), slots)
+        hit = RuleHit(askers[0], "misconfiguration", "source", (fact,), (address,), slots)
+        return replace(hit, gone=(address,))
     resolver = _common_resolver(view, askers) if foreign else None
     if resolver is not None:
         values["resolver"] = view.name_of(resolver)
         fact = make_fact("misled", _SENTENCES["misled"], values)
         ends = (*askers, address)  # that each of them asks in vain is not its own mistake
-        return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots)
+        return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots, gone=(address,))
     fact = make_fact("absent", _SENTENCES["absent"], values)
     return RuleHit(address, "device_silent", "source", (fact,), askers, slots)
 
@@ -169,7 +171,7 @@ def _blame_answers(
     fact = make_fact("misleads", _SENTENCES["misleads"], values, proof=proof)
     slots = np.union1d(slots_of(asking), slots_at(rows["ts"]))
     ends = (*map(str, clients), address)
-    return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots)
+    return RuleHit(resolver, "name_resolution", "source", (fact,), ends, slots, gone=(address,))
 
 
 def _common_resolver(view: TrafficView, askers: tuple[str, ...]) -> str | None:

@@ -23,6 +23,7 @@ class RuleHit:
         peers: who suffers, the most affected first.
         slots: where the evidence lies, int64, sorted.
         rules_out: labels that this explains where a model gives them to the same two.
+        gone: addresses at which nobody is: this explains whatever fault anybody has with these alone.
     """
 
     device: str
@@ -32,6 +33,7 @@ class RuleHit:
     peers: tuple[str, ...]
     slots: np.ndarray
     rules_out: frozenset[str] = frozenset()
+    gone: tuple[str, ...] = ()
 
     @property
     def fact(self) -> Fact:
