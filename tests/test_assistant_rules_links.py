@@ -76,6 +76,18 @@ def test_a_lossy_line_is_not_off_and_on(tmp_path, gone):
     assert _facts(tmp_path, _polls(300, gone), "off_and_on", "comes_and_goes") == []
 
 
+@pytest.mark.parametrize(("asked_s", "found"), [((63.005, 93.005), True), ((63.005,), False)])
+def test_who_forgets_its_neighbours_meanwhile_has_a_loose_link(tmp_path, asked_s, found):
+    """Most of what is sent again is sent once the link is back."""
+    gone = {ts: _BACKED_OFF if ts in (60, 90, 120) else (0.2,) for ts in range(60, 160, 5)}
+    ask, answer = arp_packet(1, DRIVE_MAC, DRIVE, PANEL), arp_packet(2, PANEL_MAC, PANEL, DRIVE)
+    frames = [*_polls(300, gone), *((ts, ask) for ts in asked_s)]
+    frames += [(ts + 0.001, answer) for ts in asked_s]
+    told = _facts(tmp_path, frames, "off_and_on", "sent_again")
+    assert [label for label, _, _ in told] == ["flapping" if found else "packet_loss"]
+    assert not found or told[0][1] == DRIVE
+
+
 def test_a_device_that_loses_packets_with_several_has_the_lossy_link(tmp_path):
     """The drive loses packets with the panel and with the store, which lose none with each other."""
     lossy = dict.fromkeys(range(60, 160, 5), (0.2,))

@@ -26,6 +26,9 @@ _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
 # of these samples those in which the device is heard: who is off for longer is silent.
 _MIN_STALLS, _MIN_STALLED, _STALLED_SHARE, _HEARD_SHARE = 3, 3, 0.7, 0.8
+# Less of it where the device asks for its neighbours anew in so many of these samples: of a fast stream much
+# is sent again once it is back.
+_SOME_ANEW, _STALLED_SHARE_ANEW = 2, 0.3
 # Questions to all for one device after a silence, in as many samples, and within how many; else there are
 # far fewer, and both talked in most samples before: who speaks seldom forgets whom it knows by the clock.
 _MIN_ANEW, _ANEW_SLOTS, _OFTENER, _BEFORE_SLOTS, _BEFORE_SHARE = 3, 18, 4.0, 12, 0.7
@@ -149,7 +152,7 @@ def find_loose_links(view: TrafficView) -> list[RuleHit]:
     or a supply that drops. A lossy line lets some of it through each time."""
     stalls = view.evidence_of_kind("stall")
     stalls = stalls[stalls["src"].isin(view.own) & stalls["dst"].isin(view.own)]
-    heard = spoken_slots(view).drop_duplicates()
+    heard, asked = spoken_slots(view).drop_duplicates(), view.evidence_of_kind("asked_anew")
     hits = []
     for device in map(str, stalls["dst"].unique()):
         mine = stalls[(stalls["src"] == device) | (stalls["dst"] == device)]
@@ -160,9 +163,11 @@ def find_loose_links(view: TrafficView) -> list[RuleHit]:
         first, last = int(mine["slot"].min()), int(mine["slot"].max())
         said = heard.loc[heard["address"] == device, "slot"].between(first, last).sum()
         times = int(mine["distinct"].sum())
+        anew = asked[(asked["src"] == device) & asked["slot"].between(first, last)]
+        least = _STALLED_SHARE_ANEW if anew["slot"].nunique() >= _SOME_ANEW else _STALLED_SHARE
         if (
             times < _MIN_STALLS
-            or stalled_share(view, device, first, last) < _STALLED_SHARE
+            or stalled_share(view, device, first, last) < least
             or said < _HEARD_SHARE * (last - first + 1)
         ):
             continue
