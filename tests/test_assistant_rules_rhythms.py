@@ -63,6 +63,27 @@ def test_a_program_that_stops_asking_is_found_though_its_machine_lives(tmp_path)
     assert hit.facts[1].values["pkts"] == 1
 
 
+@pytest.mark.parametrize(("code", "found"), [(6, 1), (0, 0)], ids=["turned away", "answered"])
+def test_who_waits_because_it_was_turned_away_made_no_pause_by_that(tmp_path, code, found):
+    """Half a minute before one question and after it; at its end it stops for a minute."""
+    frames = _others() + _poll(PANELS[0], lambda ts: not (180 < ts < 230 or 400 < ts < 460))
+    there, back = (PANELS[0], PLC, 42000, 502), (PLC, PANELS[0], 502, 42000)
+    request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 1)
+    says = bytes([0x83, code]) if code else b"\x03\x02\0\x07"
+    answer = struct.pack(">HHHB", 1, 0, 1 + len(says), 1) + says
+    turns = [
+        ("S", 0, b"", there),
+        ("SA", 0, b"", back),
+        ("PA", 1, request, there),
+        ("PA", 1, answer, back),
+    ]
+    frames += [
+        (205.0 + n / 100, ethernet(tcp_packet(flags, seq, data, *ends)))
+        for n, (flags, seq, data, ends) in enumerate(turns)
+    ]
+    assert len(_find(tmp_path, frames, "stopped")) == found
+
+
 @pytest.mark.parametrize(
     "frames",
     [

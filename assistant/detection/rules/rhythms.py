@@ -85,8 +85,10 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     rows = view.exchanges
     rows = rows[~rows["outcome"].isin(["unasked", "malformed"]) & rows["client"].isin(view.own)]
     columns = ["client", "server", "protocol"]
-    rows = rows[[*columns, "ts"]].sort_values("ts", kind="stable")
-    each = rows.groupby(columns, observed=True)["ts"]
+    rows = rows.assign(refused=rows["outcome"] == "refused")
+    rows = rows[[*columns, "ts", "refused"]].sort_values("ts", kind="stable")
+    by_client = rows.groupby(columns, observed=True)
+    each = by_client["ts"]
     known = each.agg(["size", "last"])
     gaps = rows["ts"].groupby([rows[one] for one in columns], observed=True).diff()
     by_pair = gaps.groupby([rows[one] for one in columns], observed=True)
@@ -99,6 +101,9 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     for key in known.index:
         ts = each.get_group(key).to_numpy()
         waits = np.diff(np.append(ts, view.end_s))
+        # Who is turned away waits before it tries again: that is no pause of its program.
+        refused = by_client.get_group(key)["refused"].to_numpy()
+        waits[refused | np.append(refused[1:], False)] = 0.0
         at = int(waits.argmax())
         rest = np.delete(waits, at).max() if len(waits) > 1 else 0.0
         gap_s = float(known.loc[key, "gap_s"])
