@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.alert import Alert
-from assistant.detection.correlation import group_by_cause
+from assistant.detection.correlation import add_rule_alerts, group_by_cause
 from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact
 
@@ -94,3 +94,18 @@ def test_what_anybody_misses_at_an_address_where_nobody_is_has_that_cause():
     found = stories(resolver, asks, deaf, other)
     assert {(BROKER, "name_resolution"), (A, "misconfiguration"), (B, "device_silent")} in found
     assert {(SCANNER, "misconfiguration")} in found
+
+
+def test_two_addresses_of_nobody_that_one_resolver_gives_are_told_together():
+    long = replace(alert(BROKER, "name_resolution", "source", A, C, rule="misleads"), gone=(C,))
+    short = alert(BROKER, "name_resolution", "source", A, B, rule="misleads")
+    times = replace(short.attribution, start_s=90.0, end_s=110.0)
+    short = replace(short, gone=(B,), attribution=times)
+    for order in ((long, short), (short, long)):
+        (both,) = add_rule_alerts([], order)
+        assert both.gone == (C, B)
+        assert (both.attribution.start_s, both.attribution.end_s) == (90.0, 160.0)
+        assert both.attribution.peers == (A, C, B)
+        assert len(both.facts) == 2
+    silent = alert(BROKER, "name_resolution", "source", A, rule="resolver")
+    assert [one.gone for one in add_rule_alerts([], (long, silent))] == [()]  # another story

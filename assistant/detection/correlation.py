@@ -77,8 +77,42 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
         floods = (one.label for one in same if one.profile.flood and alert.profile.flood)
         label = next(floods, alert.label)
         attribution = replace(alert.attribution, label=label)
-        joined.append(replace(alert, label=label, rows=rows, attribution=attribution))
+        whole = replace(alert, label=label, rows=rows, attribution=attribution)
+        joined.append(_with_fellows(whole, [one for one in same if _is_fellow(one, alert)]))
     return joined
+
+
+def _is_fellow(one: Alert, other: Alert) -> bool:
+    """Whether two rules' alerts of one device say the same of other addresses at which nobody is."""
+    kinds = [{kind_of(fact) for fact in each.facts[:1]} for each in (one, other)]
+    return bool(one.gone and other.gone) and one.gone != other.gone and kinds[0] == kinds[1]
+
+
+def _with_fellows(alert: Alert, fellows: Sequence[Alert]) -> Alert:
+    """An alert and those that say the same, that of the longest time first, as one."""
+    if not fellows:
+        return alert
+    each = sorted((alert, *fellows), key=lambda one: -_lasted_s(one))
+    found = [one.attribution for one in each]
+    whole = replace(
+        alert.attribution,
+        flows=pd.concat([one.flows for one in found]).drop_duplicates(),
+        evidence=pd.concat([one.evidence for one in found]).drop_duplicates(),
+        peers=tuple(dict.fromkeys(peer for one in found for peer in one.peers)),
+        start_s=min(one.start_s for one in found),
+        end_s=max(one.end_s for one in found),
+    )
+    return replace(
+        alert,
+        attribution=whole,
+        facts=tuple(fact for one in each for fact in one.facts),
+        named=tuple(dict.fromkeys(peer for one in each for peer in one.named)),
+        gone=tuple(dict.fromkeys(peer for one in each for peer in one.gone)),
+    )
+
+
+def _lasted_s(one: Alert) -> float:
+    return one.attribution.end_s - one.attribution.start_s
 
 
 def _is_silence_of(proven: Alert, rule: Alert) -> bool:
