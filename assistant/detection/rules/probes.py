@@ -12,9 +12,9 @@ from assistant.facts.fact import make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
-# Different functions or units that were never answered, asked for once or twice: who asks looks around.
-# Who has a wrong setting asks for the same again and again.
-_PROBED, _TRIED_TWICE = 10, 2
+# Different functions or units that were never answered, asked for a few times each: who asks looks
+# around, and tools may try thrice. Who has a wrong setting asks for the same again and again.
+_PROBED, _TRIED_FEW = 10, 5
 _SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _WHAT = ["function", "unit", "target"]
 
@@ -29,7 +29,7 @@ _SENTENCES = {
 
 def find_tried(rows: pd.DataFrame) -> pd.DataFrame:
     """What a client tries at a server to see what is there: many different requests, most of which are
-    never answered, and that it asks for once or twice; empty where it does not. What it goes on
+    never answered, and that it asks for a few times; empty where it does not. What it goes on
     asking beside that is its work."""
     vain = rows[(rows["code"] > 0) | (rows["outcome"] == "unanswered")]
     if len(vain) < _PROBED:
@@ -46,7 +46,7 @@ def find_tried(rows: pd.DataFrame) -> pd.DataFrame:
     known = never["refused"].astype(bool)
     kinds = max(never.loc[known, "function"].nunique(), never["unit"].nunique())
     many = kinds >= _PROBED or int(known.sum()) >= _SWEPT
-    once = len(never) and never["times"].median() <= _TRIED_TWICE
+    once = len(never) and never["times"].median() <= _TRIED_FEW
     return tried if many and once and 2 * len(never) >= len(each) else rows[:0]
 
 
