@@ -15,7 +15,7 @@ _EARLIER = re.compile(
     r"\b(?:before (?:that|it|this|then)|earlier(?: on)?|vorher|davor|antes(?: de eso)?)\b|\bbefore\W*$"
 )
 _DOES = re.compile(
-    r"^(?:and|und|y)?[ ,]*(?:what about )?(?:before|earlier|vorher|davor|antes)\b"
+    r"^(?:and|und|y)?[ ,]*(?:what about )?(?:the (?:thing|one|problem) )?(?:before|earlier|vorher|davor|antes)\b"
     r"|\b(?:do|does|did|doing|hat|machte|hizo|hacia)\b"
 )
 _OF_KINDS = ("before", "changed", "does", "usual", "why", "who")

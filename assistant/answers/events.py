@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 
-from assistant.answers.asked import Answer, Asked, begin, say, say_span
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
 from assistant.answers.descriptions import describe_fares
 from assistant.answers.topics import find_labelled
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.choosing import OWN, measure_part
+from assistant.diagnosis.choosing import OF_ACTS, OWN, measure_part
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -62,17 +62,33 @@ _ORDER = re.compile(
 )
 
 
+# "was that before the flood?", "after the guessing?": of what the talk is about.
+_ORDER_OF_IT = re.compile(
+    r"^(?:(?:and|so|but|und|y),? )*(?:(?:is|was|did|were|does|ist|war|fue|era|happened|happen) )?"
+    r"(?:(?:that|it|this|they|he|das|es|eso|esto)(?: all)? )?(?:(?:happen|happened|start|started|begin|began|come|came"
+    r"|paso) )?(?P<side>before|after|vor|nach|antes|despues)(?: or (?:after|before))? (?!(?:that|this|it|then)\b)"
+    r"(?:de |del |dem |der |den |die |the |la |el )?(?P<other>[\w-]{3,}.*)$"
+)
+_BEFORE = ("before", "vor", "antes")
+
+
 def answer_order(asked: Asked) -> Answer | None:
     """Which of two incidents came first: "was plc-1 down before or after the flood?"; None where that is not
     asked, or there are no two."""
-    found = _ORDER.search(asked.question[:MAX_CHARS].lower())
-    two = _find_two(asked) if found else []
+    question = asked.question[:MAX_CHARS].lower()
+    of_it = _ORDER_OF_IT.match(question) if asked.focus is not None and asked.span is None else None
+    found = of_it or _ORDER.search(question)
+    two = (_find_beside_it(asked, of_it["other"]) if of_it else _find_two(asked)) if found else []
     if found is None or len(two) < 2:
         return None
     first, second = two
     end_s, begins_s = find_end(first), find_start(second)[0]
+    reply: Reply = ""
+    if of_it and not _ORDER.search(question) and asked.focus:
+        reply = "yes" if (first.id == asked.focus.id) == (of_it["side"] in _BEFORE) else "no"
     line = say(
         "order_overlaps" if end_s > begins_s else "order",
+        reply,
         first=read_playbook(first.label).short, first_name=asked.view.name_of(first.device),
         second=read_playbook(second.label).short, second_name=asked.view.name_of(second.device),
         first_time_s=find_start(first)[0], begin_time_s=begins_s, end_time_s=end_s,
@@ -80,11 +96,34 @@ def answer_order(asked: Asked) -> Answer | None:
     return Answer(line, tuple(describe_incident(one, asked) for one in two), listing=True)
 
 
+def _find_beside_it(asked: Asked, other: str) -> list[Incident]:
+    """The incident of the talk and the one that words name beside it, the earlier first."""
+    focus = asked.focus
+    known = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
+    left = [one for one in known if focus is not None and one.id != focus.id]
+    if focus is None or not left:
+        return []
+    labels = (*find_asked(other), OF_ACTS.get(asked.query.relation, ""))
+    named = read_devices(other, asked.analysis)
+    ends = (*named.devices, *named.peers)
+    near = measure_resemblance(other, left, asked.analysis)
+    parts = [sum(measure_part(one, end, asked.view) for end in ends) / OWN for one in left]
+    scores = near + np.array(parts) + np.array([float(one.label in labels) for one in left])
+    if scores.max() < _NEAR:
+        return []
+    return sorted([focus, left[int(scores.argmax())]], key=lambda one: find_start(one)[0])
+
+
 def _find_two(asked: Asked) -> list[Incident]:
     """The two incidents that a question means most, the earlier first: of each of its halves the
     nearest, else the nearest of the whole."""
     known = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
+    here = [
+        one for one in known if asked.device and measure_part(one, asked.device, asked.view) >= OWN
+    ]
     chosen: list[Incident] = []
+    if asked.focus in here and len(here) > 1 and not asked.query.names_device:
+        known, chosen = here, [asked.focus]  # "which came first?" of what the device had
     question = asked.question[:MAX_CHARS]
     before: tuple[
         str, ...

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assistant.answers.aftermath import answer_outcome
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
 from assistant.answers.condition import describe_incident
 from assistant.answers.denials import find_contrary
@@ -50,7 +51,8 @@ def list_of_device(
 def answer_several(asked: Asked) -> Answer | None:
     """All incidents that a question about one device means; None where it means one, or something else."""
     return (
-        _answer_both_kinds(asked)
+        answer_outcome(asked)  # of the one that a talk is about
+        or _answer_both_kinds(asked)
         or _answer_ours(asked)
         or _answer_outages(asked)
         or _answer_identity(asked)
@@ -262,11 +264,13 @@ def _answer_does_too(asked: Asked) -> Answer | None:
 
 _WHOM_ELSE = re.compile(
     r"\b(?:who|whom|which \w+|anyone|anybody|someone|any other \w+|wen|quien) (?:else|others?|sonst|mas)\b"
-    r"|\b(?:another|other) (?:victims?|targets?)\b"
+    r"|\b(?:another|other) (?:victims?|targets?|plcs?|devices?|machines?|hosts?|controllers?)\b"
+    r"|\b(?:elsewhere|anywhere else|somewhere else|to others|woanders|en otr[oa]s? (?:sitio|lado|equipo)s?)\b"
 )
 _ACTS = re.compile(
     r"\b(?:hits?|attack\w*|scann?\w*|flood\w*|hammer\w*|target\w*|prob(?:e|es|ed|ing)|spoof\w*|mess\w*|harm\w*"
-    r"|do(?:es)? (?:it|that|this) to|did (?:it|he|she|they|dev)|go(?:es)? (?:for|after)|victims?|targets?|bother\w*)\b"
+    r"|do(?:es)? (?:it|that|this) to|did (?:it|he|she|they|dev)"
+    r"|(?:go(?:es)?|went) (?:for|after)|(?:ha[ds]|have) a go|victims?|targets?|bother\w*)\b"
 )
 _BY_THEM = re.compile(r"\b(?:dev|it|he|she|they|them|him)\b")
 

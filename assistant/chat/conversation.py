@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from assistant.answers.aftermath import asks_for_outcome
 from assistant.answers.answer import answer
 from assistant.answers.by_kind import ELLIPSIS, is_elliptic
-from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.times import is_of_a_time
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
@@ -18,14 +18,24 @@ from assistant.chat.listing import (
     is_bare,
     is_cut,
     is_of_incidents,
+    lists,
     name_all,
     put_in,
     read_listed,
 )
+from assistant.chat.references import (
+    find_attack_on,
+    find_labelled,
+    find_moved,
+    find_spoken,
+    goes_on_bare,
+    read_rest,
+)
+from assistant.chat.reply import HELP, NOTHING, Reply, reply_from_documents
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
-from assistant.diagnosis.grounding import check
+from assistant.diagnosis.choosing import find_targets
 from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.facts.fact import uncut_lists
@@ -33,19 +43,8 @@ from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices, worst_first
 from assistant.questions.plain import is_name_alone
 from assistant.questions.queries import Query, read_query, split_question
-from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 
-HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
-- Is everything ok? What is wrong with the controller? Why does it not answer?
-- Since when? Is it still going on? Is it getting worse? Which others are affected? What changed?
-- What happened between 14:05 and 14:10? Which devices are unknown, healthy, undecided? Who is the cause?
-- Who talks to it, asks it, writes to it, refuses it, scans it? What does it do? How many, how often, how fast?
-- Is it an attack or a fault? Is it a matter for security? How sure are you? What speaks against it?
-- What should I check first? What does the manual say? Has it happened before? What is exception 2?
-- Show the numbers. Show the packets. Which devices are there? Who is responsible for it? List the incidents.
-- Mark as false alarm because of a test. Acknowledge. Shelve for two hours because of maintenance. More.
-I only read: nothing is sent to the network, nothing is changed on a device."""
 MAX_CHARS = 2000
 # Kinds that ask about the whole plant where no device is named and none is meant by a pronoun.
 _OF_ALL = frozenset(
@@ -61,68 +60,34 @@ _EVERYTHING = re.compile(
     r"(?! (?:\w+ )?(?:with|about|of|at|on|from) (?:it|him|her|that one)\b)"
 )
 _MEANT = re.compile(
-    r"\b(?:i|we) mean(?:t)?\b|\b(?:ich|wir) mein\w*\b|\bquise decir\b|\bme refiero\b"
+    r"\b(?:i|we) mean(?:t)?\b|\b(?:ich|wir) mein\w*\b|\bquise decir\b|\bme refiero\b|\bdigo\b"
 )
 _LISTS_INCIDENTS = ("incidents", "first")
-_LISTS_DEVICES = ("who", "writers", "devices", "count", "hostile", "does", "affected", "reporting")
 _DIRECTED = ("who", "writers", "hostile")  # whom such a list names did it
-_THE_OTHER = re.compile(
-    r"(?:and|what about|und|y|was ist mit)?[ ,]*(?:what about )?(?:the|das|der|die|el|la) (?:other|second"
-    r"|andere|zweite|otr[oa])"
-    r" (?:one|problem|incident|attack|trouble|thing|fault|alarm|vorfall|stoerung|problema|incidente)\W*$"
-)
-_AFTER_THAT = re.compile(
-    r"(?:and )?(?:what (?:(?:did|has) (?:it|he|she|they) (?:do|done) |happened |came )?(?:else )?|und |y )?"
-    r"(?:after (?:that|this|it)|next|then|danach|despues)\W*$"
-)
 _AND_THE = re.compile(
     r"(?:and|und|y) (?:the |our |die |unsere |l[oa]s |nuestr[oa]s )?\w+\W*$"
 )  # "and the plcs?"
-_ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
+# "and plc-2?" asks one of these again; anything else, and what was guessed, was asked of the first alone.
+_AGAIN = frozenset(
+    (
+        "health", "wrong", "why", "who", "writers", "does", "count", "since", "answers", "loss", "dns", "logins",
+        "attack", "devices", "responsible", "bearer",
+    )
+)  # fmt: skip
 _MORE = re.compile(
     r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo"
     r"|and\?)\W*$"
 )
-# Without a capture only these can be answered, from documents; which are looked at first.
-_OF_DOCUMENTS: dict[str, Kind] = {
-    "before": "incident", "manual": "manual", "code": "manual", "why": "manual", "wrong": "manual",
-    "checks": "manual", "": "manual",
-}  # fmt: skip
-_NO_CAPTURE = (
-    "No capture is open, so I can only answer from the documents. "
-    "Open one to ask about its devices."
-)
-_NOT_JUDGED = (
-    "Nothing of {about} was judged yet, so I cannot say how its devices are: the first verdicts come "
-    "when a device was seen for a minute. Ask again then."
-)
 _NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
 _NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
 _GONE = "That incident is no longer in what is looked back at; its alarm still takes remarks."
-_NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 
 
+_WHY, _ELSE = "why is that?", "what else?"
 # What is asked of one incident by its place in the list; anything else asks why.
 _OF_ONE = frozenset(
     ("since", "checks", "attack", "certainty", "consequence", "numbers", "packets", "affected", "security")
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What is shown.
-
-    Attributes:
-        text: checked.
-        diagnosis: what the reply rests on, if it rests on one.
-        removed: how many sentences of the text had no source and were taken out.
-        refused: the question is none for this assistant, or what is asked for is not there.
-    """
-
-    text: str
-    diagnosis: Diagnosis | None = None
-    removed: int = 0
-    refused: bool = False
 
 
 class Conversation:
@@ -190,20 +155,34 @@ class Conversation:
         if not question or query.kind == "help":
             return Reply(HELP, refused=True)
         if self.analysis is None:
-            return self._from_documents(question, query)
+            return reply_from_documents(question, query, self.index, self._about)
         if _MORE.match(query.plain) and self.focus is not None:
             return Reply(self.focus.long, self.focus)
-        if query.kind == "feedback":
+        if query.kind == "feedback" and not asks_for_outcome(query.plain):
             return self._feedback(question, mention)
         now = self._incident()
         if ALL.match(query.plain) and (everyone := self._name_all(query)) is not None:
             return Reply(everyone.text, everyone)
+        if (
+            goes_on_bare(query.plain)
+            and now is not None
+            and not self._find_incident(query, mention)
+        ):
+            query = replace(query, plain=_ELSE)  # nothing came after it
         analysis, device = self.analysis, self._device_meant(query, mention)
         if (one := self._find_incident(query, mention)) is not None:
             analysis, device, now = replace(analysis, incidents=(one,)), one.device, one
             place = find_place(query.plain)
             more = place is not None and not is_bare(query.plain, place) and query.kind in _OF_ONE
-            query = replace(query, kind=query.kind if more else "why", guessed=False)
+            more = more and not query.guessed
+            rest = read_rest(query.plain)
+            kind, plain = (query.kind, rest or query.plain) if more or rest else ("why", _WHY)
+            query = replace(query, kind=kind, plain=plain, guessed=False)
+        elif (one := self._find_spoken(query, mention)) is not None:
+            analysis, now = replace(analysis, incidents=(one,)), one
+            device = (
+                self.focus.device if self.focus and one.touches(self.focus.device) else one.device
+            )
         named = (*mention.devices, *mention.peers)
         feels = query.kind == "affected" and _PRONOUN.search(query.plain)
         if feels and now is not None and any(map(now.touches, named)):
@@ -214,14 +193,15 @@ class Conversation:
         )
         diagnosis = self._write(self._ask_again())
         self._turn_to(diagnosis, query, mention)
-        return Reply(diagnosis.text or _NOTHING, diagnosis, diagnosis.removed, diagnosis.refused)
+        return Reply(diagnosis.text or NOTHING, diagnosis, diagnosis.removed, diagnosis.refused)
 
     def _read(self, question: str) -> tuple[str, Query, Mention]:
         """A question with what it leaves to what was said before put in, and what it asks for of whom."""
         names = list_names(self.analysis) if self.analysis else []
         query, turned = read_query(question, names), None
         place = find_place(query.plain)
-        chosen = self._choose(place) if place and not self._is_of_incidents(place) else ""
+        of_devices = place is not None and not self._is_of_incidents(place, query)
+        chosen = self._choose(place) if place and of_devices else ""
         if place and chosen:  # "what does the second one write?", "and the other one?"
             turned = self._query if is_bare(query.plain, place) else None
             question = put_in(question, chosen)
@@ -229,27 +209,33 @@ class Conversation:
         mention = read_devices(question, self.analysis) if self.analysis else Mention()
         if turned and turned.kind in _DIRECTED:  # who was named as writing is asked what it writes
             return question, replace(turned, kind="does"), mention
-        again = is_name_alone(query.plain) or bool(
+        alone = is_name_alone(query.plain) or bool(
             mention.devices and _AND_THE.match(question.lower())
         )
         meant = bool(mention.devices and _MEANT.search(query.plain))
-        if self._kind not in _ONCE and again:
+        last, again = self._query, self._kind in _AGAIN
+        again = again and (last is None or not last.guessed)
+        if again and alone:
             query = replace(query, kind=self._kind)  # "and plc-2?"
-        if self._query and self._kind not in _ONCE and (meant or (again and mention.devices)):
-            query = self._query  # "no, I meant plc-2": the same asked of another
+        if last and again and (meant or (alone and mention.devices)):
+            query = last  # "no, I meant plc-2": the same asked of another
         return question, query, mention
 
-    def _is_of_incidents(self, place: re.Match[str]) -> bool:
+    def _is_of_incidents(self, place: re.Match[str], query: Query) -> bool:
         """Whether "the second one" means an incident and no device: where incidents were listed last,
         or nothing was; "the other one" also where the device has another and no list was asked for."""
         if is_of_incidents(place) or not self._listed or self._kind in _LISTS_INCIDENTS:
             return True
-        now = self._incident()
+        now, last = self._incident(), self._last
+        listed = last is not None and lists(last, self.analysis)
         return bool(
             place["other"]
             and now is not None
-            and self._kind not in _LISTS_DEVICES
-            and any(one.touches(now.device) for one in self._others(now))
+            and not listed
+            and (
+                any(one.touches(now.device) for one in self._others(now))
+                or find_labelled(query, self._others(now))
+            )
         )
 
     def _others(self, now: Incident) -> list[Incident]:
@@ -263,15 +249,29 @@ class Conversation:
         """The incident that words mean by its place among others: "the second one", "and after that?"."""
         assert self.analysis is not None
         if mention.devices or mention.peers:
-            return None
+            named = (*mention.devices, *mention.peers)[0]
+            return find_attack_on(query.plain, named, self._incident(), self.analysis)
         now, place = self._incident(), find_place(query.plain)
-        if now is not None and (other := self._find_next(query.plain, now)):
-            return other
-        if place is None or place["other"] or not self._is_of_incidents(place):
+        about = self.focus.device if self.focus else ""
+        of_devices = place is not None and not self._is_of_incidents(place, query)
+        if now is not None and not of_devices:
+            others = self._others(now)
+            moved = find_moved(query.plain, now, about, others, query, self.analysis)
+            if moved is not None:
+                return moved
+        if place is None or place["other"] or of_devices:
             return None
         listed = worst_first(list(self.analysis.incidents))
         chosen = choose(place, tuple(one.id for one in listed), "")
         return next((one for one in listed if one.id == chosen), None)
+
+    def _find_spoken(self, query: Query, mention: Mention) -> Incident | None:
+        """The incident that a kind of trouble means in this talk: "the flood, who was it?"."""
+        assert self.analysis is not None
+        if mention.devices or mention.peers or mention.missing or self.focus is None:
+            return None
+        told = self._last.told if self._last else ()
+        return find_spoken(query, self._incident(), self.focus.device, told, self.analysis)
 
     def _name_all(self, query: Query) -> Diagnosis | None:
         """Everyone whom the last answer lists, "which ones?"; None where it listed nobody."""
@@ -314,6 +314,8 @@ class Conversation:
         known = {one.label for one in self.analysis.incidents}
         if known.intersection(find_asked(query.plain)) and not is_of_device(query):
             return None  # "what can we do about the flood?" means the flood's device
+        if mention.alike and (meant := self._one_of(mention)):
+            return meant
         if (
             mention.devices
             or mention.peers
@@ -339,6 +341,15 @@ class Conversation:
             return None
         device = self.focus.device if self.focus else self._before
         return None if _EVERYTHING.search(query.plain) else device or None
+
+    def _one_of(self, mention: Mention) -> str:
+        """Which of several of a kind the talk is about: "did the plc accept it?"; "" for none."""
+        now = self._incident()
+        ends = (
+            self.focus.device if self.focus else "",
+            *((now.device, *find_targets(now)) if now else ()),
+        )
+        return next((one for one in ends if one and one in mention.devices), "")
 
     def _is_known(self, device: str) -> bool:
         return self.analysis is not None and device in self.analysis.view.local
@@ -371,30 +382,6 @@ class Conversation:
         found = (one for one in self.analysis.incidents if one.id == focus.incidents[0])
         incident = next(found, None)
         return incident if incident and incident.label == focus.label else None
-
-    def _find_next(self, plain: str, now: Incident) -> Incident | None:
-        """The incident that words such as "and the other problem?" and "and after that?" mean."""
-        others = self._others(now)
-        about = self.focus.device if self.focus else now.device
-        others = [one for one in others if one.touches(about)] or others
-        if _AFTER_THAT.match(plain):
-            later = [one for one in others if one.start_s >= now.start_s]
-            return min(later, key=lambda one: one.start_s, default=None)
-        return next(iter(worst_first(others)), None) if _THE_OTHER.match(plain) else None
-
-    def _from_documents(self, question: str, query: Query) -> Reply:
-        """Where nothing was judged: that, and passages where the documents hold any."""
-        unjudged = _NOT_JUDGED.format(about=self._about) if self._about else ""
-        kind = _OF_DOCUMENTS.get(query.kind)
-        citations = find_quotations(self.index, question, kind) if kind else ()
-        if kind and not citations:
-            citations = find_quotations(self.index, question)
-        if not citations:
-            return Reply(unjudged or f"{_NO_CAPTURE}\n\n{HELP}", refused=True)
-        text = "\n".join(["From the documents:", *list_quotations(citations)])
-        checked = check(text, (), citations, self.index)
-        said = checked.text.strip() or _NOTHING
-        return Reply("\n\n".join(filter(None, (unjudged, said))), None, len(checked.removed))
 
     def _feedback(self, question: str, mention: Mention) -> Reply:
         """Keep a remark on the incident in focus, or of the device that it names."""

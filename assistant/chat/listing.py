@@ -55,12 +55,21 @@ def read_listed(
 ) -> tuple[str, ...]:
     """The addresses that the first line of an answer lists, "A, B and C"; where it lists none, all that
     it names but those asked about."""
-    line = _first_line(diagnosis)
-    groups = [find_named(found[0], analysis) for found in _GROUP.finditer(line)]
-    longest = max(groups, key=len, default=[])
+    longest = _find_group(diagnosis, analysis)
     if len(longest) > 1:
         return tuple(longest)
+    line = _first_line(diagnosis)
     return tuple(one for one in find_named(line, analysis) if one not in meant)
+
+
+def _find_group(diagnosis: Diagnosis, analysis: Analysis) -> list[str]:
+    groups = [find_named(found[0], analysis) for found in _GROUP.finditer(_first_line(diagnosis))]
+    return max(groups, key=len, default=[])
+
+
+def lists(diagnosis: Diagnosis, analysis: Analysis | None) -> bool:
+    """Whether the first line of an answer lists devices, "A, B and C"."""
+    return analysis is not None and len(_find_group(diagnosis, analysis)) > 1
 
 
 def is_cut(diagnosis: Diagnosis) -> bool:

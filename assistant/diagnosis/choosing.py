@@ -29,6 +29,8 @@ _SERVICES = re.compile(
 # Part that a named device has in it. Who is one of many says little: a scan, a dead clock.
 OWN, END, LISTED, ONE_OF_MANY = 3.0, 2.0, 1.0, 0.5
 _SEVERE = {"high": 1.5, "medium": 0.75}
+# What is done, as terms.yaml calls it, and the trouble that it is where somebody must not.
+OF_ACTS = {"write": "unauthorized_command", "scan": "recon", "login": "brute_force"}
 _FOCUS = 2.4  # less than a symptom, more than how severe another is
 _MANY_PEERS, _FEW_PEERS = 10, 2
 _NEAR = 1.5  # of the best score, within which the meaning of the words decides
@@ -74,8 +76,9 @@ def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
         return 0.0
     first = incident.facts[0] if incident.facts else None
     named = first is not None and find_whole(view.name_of(device), first.text) is not None
-    if device == incident.device or (incident.label in _OF_MANY and named):
-        return OWN
+    many = incident.label == "ddos" or (first is not None and kind_of(first) == "silent_together")
+    if device == incident.device or (many and named):
+        return OWN  # of one that is silent alone, who is named asks for it in vain
     few = len(incident.peers) <= _MANY_PEERS
     if few and (named or device in incident.peers[:_FEW_PEERS]):
         return END

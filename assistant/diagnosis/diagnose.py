@@ -16,7 +16,7 @@ from assistant.diagnosis.grounding import Checked, check
 from assistant.diagnosis.investigate import Investigation, investigate
 from assistant.diagnosis.sources import find_sources, keep_by_words
 from assistant.diagnosis.standing import Standing, lower
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, kind_of
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 
@@ -79,6 +79,11 @@ class Diagnosis:
     def known(self) -> tuple[Fact, ...]:
         """All that the text may take numbers from."""
         return (*self.facts, *self.context)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Ids of the incidents that it lists."""
+        return tuple(str(one.values["id"]) for one in self.facts if kind_of(one) == "incident_one")
 
     @property
     def long(self) -> str:

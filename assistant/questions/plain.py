@@ -127,7 +127,8 @@ def _real_words() -> frozenset[str]:
 
 
 _NAME_ALONE = re.compile(
-    rf"(?:(?:and|und|y|or|what about|how about|was ist mit|was macht|que hay de|,|\s)*{DEVICE}\W*)+"
+    r"(?:(?:and|und|y|or|no|nein|nope|not that|sorry|ok|okay|so|then|well|what about|how about|was ist mit"
+    rf"|was macht|que hay de|,|\s)*{DEVICE}\W*)+"
 )
 
 
