@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from assistant.answers.absences import answer_no_traffic, doubt_absence
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attack import answer_side_of_attack
 from assistant.answers.behaviour import answer_process, answer_taking_off
@@ -193,13 +194,14 @@ def _answer_one(
     said = trouble or _answer_by_kind(asked, headline, whole.checks)
     if said is None:  # why, what is wrong: the diagnosis itself answers
         return replace(whole, kind=query.kind or "why")
-    return _shorten(whole, said, query, everything)
+    return _shorten(whole, doubt_absence(said, asked), query, everything)
 
 
 def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answer | None:
     """What the words of a question ask for, whatever its kind was taken for; None where that decides."""
     return (
         _answer_missing(asked)
+        or answer_no_traffic(asked)
         or next((said for one in _BY_WORDS if (said := one(asked))), None)
         or answer_time(asked, everything)
         or (None if short else answer_trouble(asked) or answer_topic(asked))

@@ -63,6 +63,7 @@ _FRAGMENTS = (
     "kind_since",
     "kind_span",
     "over_protocol",
+    "sensor_two_way",
 )  # parts of a sentence
 
 

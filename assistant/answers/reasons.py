@@ -284,7 +284,9 @@ def answer_sensor(asked: Asked) -> Answer:
     notices = (one for one in asked.sensor if kind_of(one) == "notice")
     missed = (*notices, *sensor_facts(asked.view.quality))
     if not missed:
-        return Answer(say("sensor_none", asked.reply(True)))
+        both = say("sensor_two_way").text if asked.view.quality.whole["two_way"] else ""
+        reply = asked.reply(not _MISSING.search(asked.query.plain))
+        return Answer(say("sensor_none", reply, seen=both))
     if TWICE.search(asked.query.plain):
         missed = tuple(sorted(missed, key=lambda one: not _COPIES.search(one.text)))
         if _COPIES.search(missed[0].text):
@@ -293,6 +295,10 @@ def answer_sensor(asked: Asked) -> Answer:
     return Answer(say("sensor_some", what=first.text, **first.values), missed[1:])
 
 
+_MISSING = re.compile(
+    r"\b(?:miss\w*|drop\w*|lost|los[et]s?|losing|gaps?|holes?|cut|blind\w*|lack\w*|not (?:see|read|get)|cannot see"
+    r"|luecken?|fehl\w*|verlor\w*|verpass\w*|falta\w*|perd\w*|huecos?)\b"
+)
 TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt|loops?|schleife|bucle)\w*")
 _COPIES = re.compile(r"\bcopies\b")
 

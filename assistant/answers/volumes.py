@@ -136,6 +136,8 @@ def answer_left(asked: Asked) -> Answer:
     view = asked.view
     named = [one for one in (asked.device, asked.second) if one]
     mine = [one for one in named if one in view.local] or sorted(view.local)
+    if not mine:
+        return Answer(say("devices_none"), asked.known)
     rows = pd.concat([view.flows_of(one) for one in mine], keys=mine, names=["device"])
     rows = rows[~rows["other"].isin(view.own | view.local)].reset_index("device")
     rows = rows[~rows["other"].map(is_group).astype(bool)]
