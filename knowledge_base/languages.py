@@ -101,6 +101,13 @@ def concept_of(word: str) -> str | None:
     return concept if concept and _tells(concept) else None
 
 
+@cache
+def english_words(letter: str) -> tuple[str, ...]:
+    """The English words of the glossary that begin with a letter, phrases left out."""
+    words = (one[0] for one in _glossary(ENGLISH).exact if len(one) == 1)
+    return tuple(sorted(word for word in words if word.isalpha() and word[0] == letter))
+
+
 def _tells(concept: str) -> bool:
     """Whether a concept has more than one English word; else the word says as much."""
     return concept in _several()

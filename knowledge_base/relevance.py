@@ -18,7 +18,8 @@ what a passage and a question have in common, and in what the question says that
 What the first passage leaves open tells the fact from the device: of "mean time between failures of
 the edge router" the router's manual holds the router.
 
-    rest          share of the question's telling words that are not in its document's title
+    rest          share of the question's telling words that are not what its document is about: of no
+                  device's title, and held by few of the document's passages
     rest_matched  as ``matched``, of these words alone
     rest_held     share of these words that it holds as they are written
     beside        by how much the best passages of its document match each word better
@@ -39,7 +40,7 @@ import numpy as np
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of, unit
 from knowledge_base.vocabulary import Vocabulary, concept_terms, numbers_alike, word_terms
-from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code, is_standard
+from knowledge_base.words import APART, SMALL_WORDS, WORD, code_key, is_code, is_standard
 
 # A question whose codes make up this share of what it asks is answered by a passage that holds them,
 # and any question by the row that begins with its code: a code alone means nothing to a sentence model.
@@ -88,25 +89,25 @@ class Weights(NamedTuple):
 
 OF_PASSAGE = 4  # the first of them; the others are the same for all passages of a question
 WEIGHTS = Weights(
-    meaning=1.31,
-    matched=2.1,
-    counted=1.26,
-    headed=1.07,
-    length=1.28,
-    unknown=-2.3,
-    named=-2.51,
-    choice=0.55,
-    place=-0.38,
-    rest=4.12,
-    rest_matched=5.2,
-    rest_held=0.32,
-    beside=13.21,
-    beyond=-4.73,
-    bias=-11.0,
+    meaning=1.33,
+    matched=2.15,
+    counted=1.27,
+    headed=1.08,
+    length=1.47,
+    unknown=-2.12,
+    named=-2.4,
+    choice=0.48,
+    place=-0.29,
+    rest=5.48,
+    rest_matched=6.1,
+    rest_held=0.89,
+    beside=13.26,
+    beyond=-3.4,
+    bias=-13.11,
 )
 # Of what a manual alone does not answer, judged by weights that saw no question about it, nine of ten
 # are refused at this bound.
-BOUND = 0.42
+BOUND = 0.45
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,10 @@ def _find_codes(
         alone = len(word) >= _ALONE_DIGITS and word in words.rarity
         if word.isdigit() and (counted or alone):
             yield frozenset({word, *others})
-        elif word.isdigit():  # "exception 11" where the passages write 0x0B
+        elif not word.isdigit() and is_code(word):
+            yield _code_terms(word)
+        else:  # "exception 11" and "exception 0B" where the passages write 0x0B
             yield frozenset(others) & words.rarity.keys()
-        else:
-            yield _code_terms(word) if is_code(word) else frozenset()
 
 
 def read_asked(
@@ -189,7 +190,7 @@ def read_asked(
         axes: as ``knowledge_base.pieces.find_axes`` makes them, (hidden, n_axes).
         nouns: whether the question's language writes all nouns with a capital.
     """
-    telling = [word for word in WORD.finditer(read.text) if word[0].lower() not in STOP_WORDS]
+    telling = [word for word in WORD.finditer(read.text) if word[0].lower() not in SMALL_WORDS]
     lying = [np.flatnonzero(pieces_of(word, read)) for word in telling]
     found = [word for word, rows in zip(telling, lying, strict=True) if len(rows)]
     lying = [rows for rows in lying if len(rows)]
@@ -338,7 +339,7 @@ def left_open(
     first: int,
     beside: Sequence[int],
     held: frozenset[str],
-    title: frozenset[str],
+    fact: np.ndarray,
 ) -> tuple[float, float, float, float, float]:
     """``rest``, ``rest_matched``, ``rest_held``, ``beside`` and ``beyond`` of a question.
 
@@ -348,9 +349,10 @@ def left_open(
         first: the row of the passage that comes first.
         beside: the rows of its document.
         held: its terms.
-        title: terms of its document's title.
+        fact: how much each word may be the fact that is asked for, not what the document is about,
+            from 0 to 1, (n_words,).
     """
-    rest = np.where(which_held(asked, title), 0.0, asked.rarity)
+    rest = asked.rarity * fact
     open_, whole = rest.sum(), asked.rarity.sum()
     better = (matched[beside].max(axis=0), matched.max(axis=0))
     return (

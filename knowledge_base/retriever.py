@@ -37,6 +37,7 @@ from knowledge_base.relevance import (
     relevance,
     share_held,
     weigh,
+    which_held,
 )
 from knowledge_base.scale import PACKAGED
 from knowledge_base.vocabulary import Vocabulary, make_terms, put_in_words
@@ -227,9 +228,9 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
     of_passages = np.array([meant, matched, found.counted[rows] / most, headed]).T.reshape(-1, 4)
     first = first_by_order(of_passages)
-    title = head_terms(chunks[first].document, "")
     beside = [at for at, one in enumerate(chunks) if one.document == chunks[first].document]
-    opened = left_open(asked, near, first, beside, words.terms[rows[first]], title)
+    fact = _read_fact(index, asked, words, chunks[first])
+    opened = left_open(asked, near, first, beside, words.terms[rows[first]], fact)
     nearer = (np.array(meaning) > meaning[first]).sum()
     seen = features(asked, of_passages, opened, int(nearer))
     shares, explained = _find_codes(asked, words, rows, found.inside)
@@ -253,6 +254,32 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     )
 
 
+_FEW_PASSAGES = 4.0  # as many more without the word: what three of three hold may still be the fact
+
+
+def _read_fact(index: Reader, asked: Asked, words: Vocabulary, first: Chunk) -> np.ndarray:
+    """How much each of a question's words may be the fact that is asked for, not what the document of
+    a passage is about, from 0 to 1, (n_words,).
+
+    A word of the title of a device's manual is about the device. The title of an incident or of a
+    guide is no device's: there, as everywhere, a word tells the less the more of the document's
+    passages hold it, but for a code, which is what is asked for.
+    """
+    source = index.sources()[first.id]
+    rows_of = index.memo.setdefault("rows_of", {})
+    if source.id not in rows_of:
+        rows_of[source.id] = np.array([words.rows[c] for c in source.chunks if c in words.rows])
+    own = rows_of[source.id]
+    held = np.array(
+        [
+            0 if code else words.which_hold(terms)[own].sum()
+            for terms, code in zip(asked.terms, asked.codes, strict=True)
+        ]
+    )
+    device = head_terms(first.document, "") if source.about else frozenset()
+    return np.where(which_held(asked, device), 0.0, 1 - held / (len(own) + _FEW_PASSAGES))
+
+
 def _find_codes(
     asked: Asked, words: Vocabulary, rows: Sequence[int], inside: np.ndarray
 ) -> tuple[list[float], list[float]]:
@@ -263,7 +290,8 @@ def _find_codes(
             chunk = words.chunks[row]
             title = head_terms(chunk.document, "")
             shares[at] = code_share(asked, words.terms[row], title)
-            explained[at] = explains_code(asked, chunk.text, title)
+            under = chunk.section.rpartition(" › ")[2]
+            explained[at] = explains_code(asked, f"{under}\n{chunk.text}", title)
     return shares, explained
 
 

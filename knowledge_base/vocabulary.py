@@ -9,7 +9,7 @@ names the same code, or is one typing error away.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from bm25s import BM25
@@ -17,12 +17,31 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from knowledge_base.chunks import Chunk
-from knowledge_base.languages import ENGLISH, concept_of, find_concepts, stem, to_english
+from knowledge_base.languages import (
+    ENGLISH,
+    concept_of,
+    english_words,
+    find_concepts,
+    stem,
+    to_english,
+)
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of
-from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, has_digit, make_tokens, squash
+from knowledge_base.words import (
+    APART,
+    SMALL_WORDS,
+    STOP_WORDS,
+    WORD,
+    code_key,
+    has_digit,
+    make_tokens,
+    squash,
+)
 
 SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
+_OF_FIELD = (
+    6  # and from how many on into a word of the field that no passage holds: "bake" is no brake
+)
 # A code whose letters and digits were typed apart: "f 07", "E 1042".
 _TYPED_APART = re.compile(APART.pattern, re.IGNORECASE)
 # A number whose words say that it is hex: "107 hex", "hex 107", "107h".
@@ -167,10 +186,19 @@ def _right(word: re.Match[str], read: Embedded, words: Vocabulary) -> str:
     if len(lower) < SHORTEST_MENDED or not lower.isalpha() or pieces_of(word, read).sum() < 2:
         return word[0]  # a word that the sentence model knows whole is no typing error
     most = 1 if len(lower) < _LONG else 2
-    found = process.extractOne(
-        lower, words.spelt.get(lower[0], ()), scorer=OSA.distance, score_cutoff=most
-    )
-    return found[0] if found else word[0]
+    of_field = english_words(lower[0]) if len(lower) >= _OF_FIELD else ()
+    for some in (words.spelt.get(lower[0], ()), _small_words(lower[0]), of_field):
+        found = process.extractOne(lower, some, scorer=OSA.distance, score_cutoff=most)
+        if found:
+            return found[0]
+    return word[0]
+
+
+@cache
+def _small_words(letter: str) -> tuple[str, ...]:
+    """The small words that begin with a letter and are long enough for a typing error."""
+    long_enough = (one for one in SMALL_WORDS if len(one) >= SHORTEST_MENDED)
+    return tuple(sorted(one for one in long_enough if one[0] == letter))
 
 
 def _find_name(word: str, words: Vocabulary) -> str | None:

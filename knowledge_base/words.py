@@ -8,6 +8,11 @@ _STOP = """a an and are as at be been but by can could did do does for from had 
 its me my of on or our should so than that the their them then there these they this to was we were what when where
 which who why will with would you your"""
 STOP_WORDS = frozenset(_STOP.split())
+# More words that no question is about: pronouns, auxiliaries, and what an apostrophe leaves ("zeek's", "don't").
+# Passages are not cut without them, so that stores stay as they are.
+_SMALL = """am couldn d didn doesn don hasn haven he her hers him his isn let ll m mine ours please re s shan she
+shouldn t theirs us ve wasn weren won wouldn yours"""
+SMALL_WORDS = STOP_WORDS | frozenset(_SMALL.split())
 # A word that names one thing and no other: letters with digits ("0x0B", "E-431", "H-302") or capitals
 # inside ("BadSecureChannelClosed"). Addresses, sizes and plain numbers name none.
 _CODE = re.compile(
@@ -23,7 +28,8 @@ APART = re.compile(r"\b([A-Z]{1,3}) (\d{1,5})\b")
 # A bus, a standard, a kind of plug: no table explains it, and no row is asked for by it.
 _STANDARD = re.compile(
     r"rs-?(?:232|422|485)|ieee\d*|iec-?\d+|iso-?\d+|en-?\d+|ipv[46]|802\W?\d+\w*|cat-?\d\w?|rj-?\d+|"
-    r"sha-?\d+|md5|utf-?\d+|wpa\d|tls[\dv.]*|snmpv\d|smbv?\d|x509",
+    r"sha-?\d+|md5|utf-?\d+|wpa\d|tls[\dv.]*|snmpv\d|smbv?\d|x509|dnp-?3|s7comm\w*|opc-?ua|http[/-]?\d|"
+    r"mqttv?\d|h\.?26[45]|ikev\d|oauth\d|pt-?1000?|usb-?\d\w*|m(?:8|12)",
     re.IGNORECASE,
 )
 

@@ -77,6 +77,9 @@ def test_numbers_are_alike_in_hex_and_decimal_where_they_are_codes():
         ("f07", "F-07"),  # a code as the passages write it
         ("f 07", "F-07"),
         ("frimware of the drvie", "firmware of the drive"),  # typing errors
+        ("wich register was missng", "which register was missing"),  # also of a small word
+        ("the feildbus", "the fieldbus"),  # and of a word of the field that no passage holds
+        ("bake", "bake"),  # too short to be a typing error of such a word
         ("resistor", "resistor"),  # a word of the field, though "register" is near
         ("kubernetes", "kubernetes"),
     ],
