@@ -80,7 +80,8 @@ def test_what_a_telnet_server_says_tells_the_outcome(tmp_path, port, turns, outc
     assert [one[1] for one in _outcomes(tmp_path, port, *turns)] == outcomes
 
 
-def test_ftp_answers_logins_with_codes(tmp_path):
+@pytest.mark.parametrize("port", [21, 2121, 50021])
+def test_ftp_answers_logins_with_codes(tmp_path, port):
     turns = [
         ("<", b"220 ready\r\n"), (">", b"USER a\r\n"), ("<", b"331 Password?\r\n"),
         (">", b"PASS b\r\n"), ("<", b"530 Login incorrect.\r\n"),
@@ -88,11 +89,29 @@ def test_ftp_answers_logins_with_codes(tmp_path):
         (">", b"USER a\r\n"), ("<", b"331 Password?\r\n"), (">", b"PASS c\r\n"),
         ("<", b"230-Hello\r\n230 Logged in\r\n"), (">", b"RETR x\r\n"), ("<", b"550 no\r\n"),
     ]  # fmt: skip
-    rows = _logins(tmp_path, 21, *turns)
+    rows = _logins(tmp_path, port, *turns)
     assert rows["code"].tolist() == [530, 530, 0]
     assert rows["outcome"].tolist() == ["refused", "refused", "answered"]
     assert rows["login"].nunique() == 3
     assert BY_NAME["ftp"].say_code(530, "not logged in") == "530 (not logged in)"
+
+
+@pytest.mark.parametrize(
+    ("port", "begins", "service"),
+    [
+        (21, b"QUIT\r\n", "ftp"),  # its own port is enough of a hint
+        (2121, b"FEAT\r\n", "ftp"),
+        (2525, b"EHLO me\r\n", "smtp"),
+        (2121, b"hello\r\n", None),
+    ],
+)
+def test_who_greets_like_ftp_is_told_by_what_its_client_begins_with(
+    tmp_path, port, begins, service
+):
+    frames = talk(port, ("<", b"220 ready\r\n"), (">", begins))
+    flows = read(tmp_path, frames).flows
+    named = flows.loc[flows["id.resp_p"] == port, "service"]
+    assert [None if pd.isna(one) else one for one in named] == [service]
 
 
 def _get(authorization: bytes = b"") -> tuple[str, bytes]:

@@ -16,6 +16,7 @@ from traffic.pcap.protocols.logins import (
     HTTP_REFUSALS,
     METHODS,
     TELNET_REFUSALS,
+    fits_dialogue,
     login_protocol,
     read_ftp,
     read_http,
@@ -168,7 +169,9 @@ FTP = login_protocol(
     FTP_REFUSALS,
     name="ftp",
     ports=(21,),
-    fits=starts_with(b"220", side="resp"),
+    # What a client begins with tells it from mail, whose servers greet alike.
+    fits=fits_dialogue(b"220", b"USER", b"AUTH", b"FEAT", b"SYST", b"OPTS", b"HOST"),
+    anywhere=True,
     identify=_identify_greeting("FTP banner", b"220 "),
     opens=True,
     read=read_ftp,

@@ -19,10 +19,13 @@ from traffic.pcap.protocols.protocol import (
     ASK,
     SESSION,
     SKIP,
+    Fits,
+    Heads,
     Protocol,
     make_rows,
     number_secrets,
     share_flow,
+    starts_with,
 )
 
 LOGIN = 1  # the one function that is read
@@ -112,6 +115,17 @@ def _number_logins(secrets: list[bytes]) -> np.ndarray:
     texts = np.frombuffer(b"".join(cut), np.uint8).reshape(-1, _SECRET_BYTES)
     size = np.array([len(one) for one in secrets], np.int64)
     return np.where(size > 0, number_secrets(texts, size), -1)
+
+
+def fits_dialogue(server: bytes, *client: bytes) -> Fits:
+    """What a server greets with, and with what a client begins, in letters of either case."""
+    greets, begins = starts_with(server, side="resp"), starts_with(*client)
+
+    def fits(heads: Heads) -> np.ndarray:
+        small = (heads.orig >= ord("a")) & (heads.orig <= ord("z"))
+        return greets(heads) & begins(replace(heads, orig=heads.orig & np.where(small, 0xDF, 0xFF)))
+
+    return fits
 
 
 def read_talks(messages: Messages, chosen: np.ndarray, width: int) -> Iterator[Talk]:

@@ -9,7 +9,7 @@ RFC 4954 (SMTP), RFC 1939 and 5034 (POP3), RFC 9051 (IMAP). After STARTTLS nothi
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.logins import (
     Talk,
     Try,
+    fits_dialogue,
     login_protocol,
     read_talks,
     reads_logins,
     say_status,
     say_words,
 )
-from traffic.pcap.protocols.protocol import Fits, Heads, starts_with
+from traffic.pcap.protocols.protocol import Heads, starts_with
 
 SMTP_REFUSALS = {
     432: "password transition needed",
@@ -116,17 +117,6 @@ def _follow(talk: Talk, dialect: _Dialect) -> Iterator[Try]:
         ask = -1
 
 
-def _fits(server: bytes, *client: bytes) -> Fits:
-    """What a server greets with, and with what a client begins, in letters of either case."""
-    greets, begins = starts_with(server, side="resp"), starts_with(*client)
-
-    def fits(heads: Heads) -> np.ndarray:
-        small = (heads.orig >= ord("a")) & (heads.orig <= ord("z"))
-        return greets(heads) & begins(replace(heads, orig=heads.orig & np.where(small, 0xDF, 0xFF)))
-
-    return fits
-
-
 def _fits_imap(heads: Heads) -> np.ndarray:
     return starts_with(b"* OK", b"* PREAUTH", b"* BYE", side="resp")(heads)
 
@@ -135,7 +125,7 @@ SMTP = login_protocol(
     SMTP_REFUSALS,
     name="smtp",
     ports=(25, 465, 587),
-    fits=_fits(b"220", b"EHLO", b"HELO"),
+    fits=fits_dialogue(b"220", b"EHLO", b"HELO"),
     anywhere=True,
     read=reads_logins(_finds(_SMTP)),
     say_code=say_status,
@@ -144,7 +134,7 @@ POP3 = login_protocol(
     MAIL_REFUSALS,
     name="pop3",
     ports=(110, 995),
-    fits=_fits(b"+OK", b"USER", b"APOP", b"AUTH", b"CAPA", b"STLS", b"QUIT"),
+    fits=fits_dialogue(b"+OK", b"USER", b"APOP", b"AUTH", b"CAPA", b"STLS", b"QUIT"),
     anywhere=True,
     read=reads_logins(_finds(_POP3)),
     say_code=say_words,
