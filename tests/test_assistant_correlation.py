@@ -109,3 +109,14 @@ def test_two_addresses_of_nobody_that_one_resolver_gives_are_told_together():
         assert len(both.facts) == 2
     silent = alert(BROKER, "name_resolution", "source", A, rule="resolver")
     assert [one.gone for one in add_rule_alerts([], (long, silent))] == [()]  # another story
+
+
+def test_what_a_rule_does_not_name_is_another_story():
+    """Its device has to do with B then too, and B's link to it and to others is full."""
+    upload = alert(A, "exfiltration", "source", SCANNER, rule="upload", rules_out=LOOK_ALIKES)
+    found = replace(upload.attribution, peers=(SCANNER, B))
+    full = alert(B, "congestion", "target", A, C)
+    assert stories(replace(upload, attribution=found), full) == [
+        {(A, "exfiltration")},
+        {(B, "congestion")},
+    ]

@@ -337,6 +337,27 @@ def test_a_megabyte_to_whom_ten_minutes_did_not_show(tmp_path, first_s, found):
 
 
 @pytest.mark.parametrize(
+    ("first_s", "port", "packets", "found"),
+    [
+        (585.0, 9009, 1500, ["exfiltration"]),  # two megabytes, half of them after ten minutes
+        (700.0, 80, 430, ["exfiltration"]),  # 0.6 MB that are no HTTP
+        (700.0, 9009, 430, []),
+        (700.0, 80, 200, []),
+    ],
+)
+def test_how_much_is_an_upload_whenever_it_begins(tmp_path, first_s, port, packets, found):
+    ends = (52000, port)
+    frames = [(first_s, ethernet(tcp_packet("S", 0, b"", PANEL, CLOUD, *ends)))]
+    frames.append((first_s + 0.1, ethernet(tcp_packet("SA", 0, b"", CLOUD, PANEL, *ends[::-1]))))
+    frames += [
+        _sent(first_s + 0.2 + n / 50, PANEL, CLOUD, 1 + 1400 * n, 1400, ends)
+        for n in range(packets)
+    ]
+    told = _facts(tmp_path, [*_words(PANEL, 800), *frames], "upload")
+    assert [label for label, *_ in told] == found
+
+
+@pytest.mark.parametrize(
     ("port", "said", "found"),
     [(443, b"", ["exfiltration"]), (443, b"\x16\x03\x03" + b"\0" * 90, [])],
     ids=["no hello", "a server that speaks"],

@@ -146,7 +146,8 @@ def _explains(rule: Alert, other: Alert) -> bool:
         return True
     if other.label not in rule.rules_out:
         return False
-    ends, others = {rule.device, *rule.attribution.peers}, set(other.attribution.peers)
+    # Whom it names: whom else its device has to do with then is another story.
+    ends, others = {rule.device, *(rule.named or rule.attribution.peers)}, misses
     # Two whom a scanner tried have nothing to do with each other by that.
     about = rule.device in {other.device, *others} and bool(others & ends)
     return other.device in ends and (not others or about)

@@ -17,6 +17,7 @@ from traffic.plant import is_group
 
 _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
 _MET_LATE_BYTES = 1e6  # the same to an address that ten minutes did not show
+_DISGUISED_BYTES = 5e5  # that at a port whose service it is not
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
 _FEW_CALLS, _FEW_CALLS_S = 6, 40.0  # the same of who began late
 _LATE_S, _LATE_LEAST_S, _LATE_SPACINGS = 300.0, 120.0, 20.0
@@ -63,14 +64,15 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
         # what its maker meant it to: a camera sends much.
         first_s = float(rows["since_s"].min())
         met = first_contact(view, device, target, rows["port"].unique(), first_s)
-        ordinary = rows["port"].isin(ORDINARY).any() and not _is_misused(rows)
-        ordinary &= not (masked := _lacks_hello(rows))
+        masked = _lacks_hello(rows)
+        disguised = masked or _is_misused(rows)
+        ordinary = rows["port"].isin(ORDINARY).any() and not disguised
         if ordinary and met.named:
             continue
-        busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
         new = met.known_s >= BASELINE_S
-        if busiest < (_MET_LATE_BYTES if new else _UPLOAD_BYTES):
+        least = _DISGUISED_BYTES if disguised else _MET_LATE_BYTES
+        if _busiest_bytes(rows) < (least if new else _UPLOAD_BYTES):
             continue
         if sent < _MORE_SENT * got or not rows["answered"].any():
             continue
@@ -90,6 +92,13 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     return hits
 
 
+def _busiest_bytes(rows: pd.DataFrame) -> float:
+    """The most that was sent within ten minutes, whenever they begin."""
+    each = rows.groupby("slot")["sent_bytes"].sum()
+    slots, total = each.index.to_numpy(), np.concatenate([[0.0], each.cumsum().to_numpy(float)])
+    return float((total[1:] - total[np.searchsorted(slots, slots - _UPLOAD_SLOTS + 1)]).max())
+
+
 def _find_senders(view: TrafficView) -> frozenset[tuple[str, str]]:
     """Devices and outside addresses that got about as much of them as an upload has, or more, and
     sent less. Sums in another order differ in their last digits: hence a little less is enough."""
@@ -100,7 +109,7 @@ def _find_senders(view: TrafficView) -> frozenset[tuple[str, str]]:
         parts.append(mine.set_axis(["device", "target", "sent", "got", "answered"], axis=1))
     each = pd.concat(parts, ignore_index=True).groupby(["device", "target"])
     each = each.agg({"sent": "sum", "got": "sum", "answered": "any"})
-    much = (each["sent"] >= 0.99 * _MET_LATE_BYTES) & (
+    much = (each["sent"] >= 0.99 * _DISGUISED_BYTES) & (
         each["sent"] >= 0.99 * _MORE_SENT * each["got"]
     )
     return _pairs(each[much & each["answered"].astype(bool)])
