@@ -41,7 +41,7 @@ from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import Mention, list_machines, list_names, read_devices
 from assistant.questions.forms import read_forms
 from assistant.questions.plain import DEVICE
-from assistant.questions.queries import Query, read_query
+from assistant.questions.queries import Query, is_order, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 
@@ -201,6 +201,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
     """What the words of a question ask for, whatever its kind was taken for; None where that decides."""
     return (
         _answer_missing(asked)
+        or _refuse_order(asked)
         or answer_no_traffic(asked)
         or next((said for one in _BY_WORDS if (said := one(asked))), None)
         or answer_time(asked, everything)
@@ -288,6 +289,13 @@ def _answer_missing(asked: Asked) -> Answer | None:
     if not missing or not asked.polar or asked.query.kind not in _OF_TWO:
         return None
     return Answer(say("missing", "unclear", names=listed(missing)), standing="inconclusive")
+
+
+def _refuse_order(asked: Asked) -> Answer | None:
+    """What is done where the plant is to be acted on: nothing."""
+    if not is_order(asked.query):
+        return None
+    return Answer(say("order_refused"), standing="inconclusive", refused=True)
 
 
 def _offer(whole: Diagnosis, query: Query) -> Diagnosis:

@@ -168,6 +168,11 @@ def find_pattern(plain: str) -> str:
     return ""
 
 
+def is_order(query: Query) -> bool:
+    """Whether the plant is to be acted on: "restart plc-1", not "may I restart it?"."""
+    return not query.kind and bool(_compile("{given_order}").search(query.plain[:_MOST_READ]))
+
+
 def specific_words(question: str) -> list[str]:
     """Words of a question that no query knows: what it is about, if it is about more than that
     something is wrong.
