@@ -244,10 +244,8 @@ def _tell_ends(asked: Asked, focus: Incident) -> Answer | None:
     if not _WHO_DID.match(plain) or focus.label not in ATTACKS:
         return None
     culprits = find_culprits(focus)
-    if len(culprits) == 1:
-        return replace(tell_incident(focus), about=culprits[0])
     line = say("blame_attack", names=asked.view.names_of(culprits, len(culprits)))
-    return Answer(line, focus.facts)
+    return Answer(line, focus.facts, about=culprits[0] if len(culprits) == 1 else "")
 
 
 _HIT_TOO = re.compile(
