@@ -141,3 +141,12 @@ def test_nothing_else_is_told_of_another_device(night):
     talk = Conversation(night, None, None)
     talk.reply("who guessed passwords?")
     assert "cam-2" in talk.reply("and then?").text.split("\n")[0]
+
+
+def test_who_is_hit_is_no_success_of_who_hits_and_no_other_did_it(night):
+    talk = Conversation(night, None, None)
+    talk.reply("who flooded plc-2?")
+    assert not talk.reply("did plc-2 keep working?").text.startswith("**No: in that time")
+    talk.reply("who flooded plc-2?")
+    said = talk.reply("did cam-2 also flood plc-2?").text
+    assert said.startswith("**No: nothing is known that cam-2 (192.168.1.21) did to plc-2")

@@ -83,6 +83,7 @@ _REPLIED = re.compile(
     rf"|^{_SO}(?:hat (?:jemand|wer|es|er|sie) geantwortet|kam eine antwort|contesto alguien|alguien contesto"
     r"|contestaron|respondio|respondieron)\W*$"
 )
+_ACCEPTED = re.compile(r"\b(?:accept\w*|angenommen|acept\w*|took effect)\b")
 _HIT = ("dos", "ddos")
 
 
@@ -91,6 +92,8 @@ def _tell_success(asked: Asked, focus: Incident) -> Answer | None:
     replied = focus.label == "c2" and bool(_REPLIED.match(asked.query.plain))
     if not replied and not _SUCCESS.search(asked.query.plain):
         return None
+    if asked.query.names_device and not _ACCEPTED.search(asked.query.plain):
+        return None  # "did plc-3 keep working?" asks how who is hit fares
     if any(kind_of(one) == "login_refused" for one in focus.facts) or focus.label == "brute_force":
         query = replace(
             asked.query, plain="did it get in?", kind="logins", guessed=False, measure=""
@@ -264,6 +267,8 @@ _HIT_TOO = re.compile(
 
 def _tell_other_victim(asked: Asked, focus: Incident) -> Answer | None:
     """Whether who attacks in the talk did something to the device that is named, too."""
+    if asked.second and _DID_TO.match(asked.query.plain):
+        return _tell_act(asked)
     victim = asked.found.mention.devices[:1]
     if not victim or focus.label not in ATTACKS or not _HIT_TOO.match(asked.query.plain):
         return None
@@ -280,6 +285,28 @@ def _tell_other_victim(asked: Asked, focus: Incident) -> Answer | None:
         return Answer(begin(theirs[0].facts[0], "yes"), theirs[0].facts[1:])
     line = say("hit_not", "no", names=asked.view.names_of(find_culprits(focus)), name=name)
     return Answer(line, tuple(one.facts[0] for one in (*hits, focus)))
+
+
+_DID_TO = re.compile(
+    rf"^{_SO}(?:did|does|has) {DEVICE} (?:also |too )?(?:hit|attack\w*|flood\w*|scan\w*) (?:the )?{DEVICE}\W*$"
+)
+
+
+def _tell_act(asked: Asked) -> Answer | None:
+    """Whether one device attacked another; None where it did so in another way."""
+    source, victim = asked.device, asked.second
+    found = find_incidents(asked.about("", asked.span), ATTACKS)
+    acts = [one for one in found if source in find_culprits(one) and victim in find_targets(one)]
+    labels = find_asked(asked.query.plain) or (OF_ACTS.get(asked.query.relation, ""),)
+    alike = [one for one in acts if not any(labels) or one.label in labels]
+    if acts and not alike:
+        return None
+    if alike:
+        return Answer(begin(alike[0].facts[0], "yes"), alike[0].facts[1:])
+    line = say("hit_not", "no", names=asked.name, name=asked.view.name_of(victim))
+    hits = [one.facts[0] for one in found if victim in find_targets(one)]
+    does = [one.facts[0] for one in found if source in find_culprits(one)]
+    return Answer(line, (*hits, *does))
 
 
 _SAME = re.compile(

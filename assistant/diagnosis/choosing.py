@@ -14,7 +14,8 @@ from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import find_whole, kind_of
 from assistant.facts.traffic_view import TrafficView
-from assistant.questions.entities import Mention, worst_first
+from assistant.questions.entities import Mention, list_names, worst_first
+from assistant.questions.plain import is_name_alone, make_plain
 from assistant.questions.times import Span, read_span
 from traffic.labels import ATTACKS
 
@@ -150,7 +151,9 @@ def choose_incidents(
     most, by_words = score(found[0]), score_words(found[0])
     tied = [one for one in found if score(one) >= most - _NEAR and score_words(one) == by_words]
     lead = LEAD if focus is None else _LEAD_OF_FOCUS
-    first = _find_meant(question, tied, analysis, lead)
+    # "and sensor-2?" says nothing that could mean one more than another.
+    alone = is_name_alone(make_plain(question, list_names(analysis)))
+    first = found[0] if alone else _find_meant(question, tied, analysis, lead)
     return [first, *(one for one in found if one is not first)]
 
 
