@@ -35,7 +35,7 @@ PLANT = Plant(
 END_S = 300.0
 
 
-def _analyse(path: Path, *frames: Frame) -> Analysis:
+def _analyse(path: Path, *frames: Frame, plant: Plant = PLANT) -> Analysis:
     """Every window is judged normal, so that only rules speak."""
     reports = [
         (5.0 * n + place / 10, ethernet(udp_packet(b"21.5", src=src, dst=SERVER, sport=4000, dport=4000)))
@@ -43,13 +43,13 @@ def _analyse(path: Path, *frames: Frame) -> Analysis:
         for n in range(int(END_S // 5))
     ]  # fmt: skip
     capture = read(path, sorted([*reports, *frames]))
-    windows = make_windows(make_samples(capture, PLANT))
+    windows = make_windows(make_samples(capture, plant))
     verdicts = windows.table[["device", "start_s", "end_s"]].assign(
         label=NORMAL, probability=0.95, abstained=False, direction=""
     )
     shares = {f"p_{name}": 0.95 * (name == NORMAL) for name in LABELS}
     verdicts = pd.concat([verdicts, pd.DataFrame(shares, index=verdicts.index)], axis=1)
-    return analyse_verdicts(capture, PLANT, windows, verdicts)
+    return analyse_verdicts(capture, plant, windows, verdicts)
 
 
 def _guesses(let_in: bool) -> list[Frame]:
@@ -215,7 +215,7 @@ def test_what_a_machine_did_before_is_told_from_this_capture(tmp_path):
 @pytest.mark.parametrize(
     ("question", "begins"),
     [
-        ("may I unplug 192.168.1.99?", "For it speaks that nothing here knows 192.168.1.99"),
+        ("may I unplug 192.168.1.99?", "Yes: nothing here knows 192.168.1.99"),
         ("can we switch off sensor-1?", "Cannot tell: whether sensor-1"),
         ("darf ich sensor-2 abschalten?", "Cannot tell: whether sensor-2"),
     ],
@@ -225,6 +225,56 @@ def test_whether_a_machine_may_go_says_what_would_stop(tmp_path, question, begin
     assert said.cause.startswith(begins)
     assert "UDP port 4000" in said.cause or "MQTT" in said.cause
     assert said.removed == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("can i restart broker-1", "No: broker-1 .* only suffered it, and it was over at .*01:59"),
+        ("broker-1 rebooten?", "No: broker-1 .* only suffered it"),
+        ("do we have to unplug broker-1?", "No: not broker-1 .* What to stop is 192.168.1.99"),
+        ("do i have to take anything off the network?", "Yes: .* 192.168.1.99"),
+        (
+            "is it safe to start the line again?",
+            "Cannot tell: what was found at the plant is over \\(1 incident",
+        ),
+        ("how do i stop it", "It was over at .* Against another time, at 192.168.1.99: "),
+        ("will it come back?", "Cannot tell: it was over at .* As long as 192.168.1.99 stays"),
+        ("should i worry about 192.168.1.99", "Yes: traffic like this belongs to attacks"),
+        ("is that normal?", "No: not usual, and nothing here says that it was planned"),
+        ("is broker-1 broken", "No: as far as traffic tells broker-1 .* was attacked"),
+        ("is broker-1 still under attack right now", "No: at broker-1 "),
+        ("was sensor-1 the cause of the login attempts?", "No: .*comes from 192.168.1.99"),
+        ("is 192.168.1.99 to blame for the login attempts?", "Yes: the cause lies at 192.168.1.99"),
+        (
+            "did the login attempts slow down broker-1?",
+            "Cannot tell: nothing else was found at broker-1",
+        ),
+        ("wer ist schuld an den logins?", "It comes from 192.168.1.99"),
+    ],
+)
+def test_every_form_of_a_question_is_answered_as_it_was_asked(tmp_path, question, begins):
+    """A stranger guesses 40 passwords of the broker from 100 to 119.5 s, all refused."""
+    said = answer(question, _analyse(tmp_path, *_guesses(False)))
+    assert re.match(begins, said.cause), said.cause
+    assert said.removed == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("may i start the machine with sensor-1 again?", "No: not before its set points"),
+        ("can i restart sensor-1, somebody wrote to it", "No: not before its set points"),
+        ("did the writes to sensor-1 get through?", "Yes: 30 of 30 writes of 192.168.1.99"),
+    ],
+)
+def test_what_was_written_to_is_not_called_ready(tmp_path, question, begins):
+    """Only sensor-2 may write there."""
+    guarded = replace(PLANT.devices[0], writers=(SENSORS[1],))
+    plant = replace(PLANT, devices=(guarded, *PLANT.devices[1:]))
+    frames = _writes([150.0 + 2 * n for n in range(30)])
+    said = answer(question, _analyse(tmp_path, *frames, plant=plant))
+    assert said.cause.startswith(begins), said.cause
 
 
 def test_a_pause_between_answers_is_measured(tmp_path):
@@ -260,7 +310,7 @@ def test_what_a_value_means_is_not_guessed(tmp_path):
     ("question", "begins"),
     [
         ("are the logins still going on at the end of the recording?", "No: at 192.168.1.99"),
-        ("is the attack on broker-1 over?", "Yes: at 192.168.1.99"),
+        ("is the attack on broker-1 over?", "Yes: at broker-1"),
         ("who talks to broker-1 that should not?", "192.168.1.99, which plant.yaml does not name"),
         ("who does it?", "192.168.1.99|It comes from 192.168.1.99|broker-1 .* refuses the login"),
         ("is the dns ok again?", "(?!No: 1 of)"),

@@ -10,16 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assistant.answers.absences import answer_no_traffic, doubt_absence
+from assistant.answers.actions import answer_action
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attack import answer_side_of_attack
-from assistant.answers.behaviour import answer_process, answer_taking_off
+from assistant.answers.behaviour import answer_process
 from assistant.answers.by_kind import BY_KIND
+from assistant.answers.causes import answer_cause
 from assistant.answers.condition import answer_why
 from assistant.answers.earlier import answer_earlier
-from assistant.answers.events import answer_back, answer_fares, answer_one_event, answer_order
+from assistant.answers.events import (
+    answer_back,
+    answer_fares,
+    answer_one_event,
+    answer_order,
+    answer_still,
+)
 from assistant.answers.gaps import answer_gap
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_failing_names
+from assistant.answers.peaks import answer_blame, answer_peak, answer_through
 from assistant.answers.reasons import answer_checks
 from assistant.answers.several import answer_several
 from assistant.answers.sides import answer_sides
@@ -29,6 +38,7 @@ from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.transfers import answer_transfer
 from assistant.answers.troubles import answer_trouble
+from assistant.answers.worries import answer_worry
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.choosing import find_culprits, find_targets
@@ -210,8 +220,9 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_one_event, answer_order, answer_side_of_attack, answer_several, answer_sides, answer_back,
-    answer_fares, answer_gap, answer_taking_off, answer_process, answer_earlier, answer_transfer,
+    answer_one_event, answer_order, answer_side_of_attack, answer_action, answer_fares, answer_cause,
+    answer_worry, answer_peak, answer_blame, answer_through, answer_several, answer_sides, answer_still, answer_back,
+    answer_gap, answer_process, answer_earlier, answer_transfer,
     answer_failing_names,
 )  # fmt: skip
 

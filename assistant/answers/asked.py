@@ -52,6 +52,17 @@ _ENDED = re.compile(
     r"\b(?:gone|over(?! (?:which|what|the|an?|tcp|udp|port|telnet|ssh|mqtt|modbus|https?|\d))"
     r"|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
 )
+# Who asks for a name, a time or a number is not asking whether.
+OPEN = re.compile(
+    r"^(?:(?:and|so|but|ok|hi|hello|und|y)\W+)*(?:who|whom|whose|what|which|why|when|where|how|since when|wer"
+    r"|was (?:ist|sind|hat|haben|macht|soll|fuer|war|kann)|welche\w*|warum|wieso|wann|wo|wie|quien|que|cual|por que"
+    r"|cuando|donde|como|cuant\w+)\b"
+)
+# "plc-1 says busy, still?", "dev antwortet nicht, immer noch?"
+_STILL_LAST = re.compile(
+    r"(?:^|[,.;] ?|\b(?:and|und|y) )(?:is it |ist es |esta )?(?:immer )?(?:still|noch|todavia|aun|sigue)"
+    r"(?: (?:immer|now|going on|so|asi))?\W*$"
+)
 _LATE_S = 2 * SAMPLE_S  # what was seen since then goes on, as far as samples can tell
 LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
@@ -75,7 +86,11 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    return read_sentences("sentences.yaml") | read_sentences("several.yaml")
+    return {
+        kind: sentence
+        for name in ("sentences.yaml", "several.yaml", "verdicts.yaml")
+        for kind, sentence in read_sentences(name).items()
+    }
 
 
 def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: Value) -> Fact:
@@ -236,6 +251,7 @@ class Asked:
         """Whether "yes" or "no" was asked for."""
         # "it calls out. does anyone answer?"
         asks = any(map(_POLAR.match, (self.query.plain, _SENTENCE.split(self.query.plain)[-1])))
+        asks = asks or bool(_STILL_LAST.search(self.query.plain))
         return asks and not (self.either or self.guessed)
 
     @property
@@ -353,7 +369,7 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
     return say(
         kind if exact else f"{kind}_about",
         reply,
-        name=asked.view.name_of(incident.device),
+        name=asked.name if incident.touches(asked.device) else asked.view.name_of(incident.device),
         start_time_s=start_s,
         end_time_s=end_s,
         span_s=max(end_s - start_s, 0.0),

@@ -6,8 +6,8 @@ from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say, s
 from assistant.answers.condition import describe_incident, judge_all
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits
-from assistant.diagnosis.playbook import read_playbook
-from assistant.diagnosis.spans import find_start, is_over
+from assistant.diagnosis.playbook import find_asked, read_playbook
+from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact
 from assistant.questions.entities import worst_first
@@ -20,7 +20,7 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     """Attack or fault, as far as traffic tells."""
     plain = asked.query.plain
     if asked.polar and (asked.ended or asked.still) and asked.incident is not None:
-        chosen = _choose_attack(asked) or asked.incident
+        chosen = _choose_last(asked) or _choose_attack(asked) or asked.incident
         over = is_over(chosen, asked.analysis)
         return Answer(say_span(asked, chosen, asked.reply(over == asked.ended)), chosen.facts)
     if not asked.device and asked.analysis.incidents and _EACH.search(plain):
@@ -28,12 +28,6 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and _WHOSE.search(plain):
         line = say("whose_tool", "unclear", name=asked.view.name_of(asked.incident.device))
         return Answer(line, (headline, *asked.incident.facts[1:]), whole=True)
-    purpose = not asked.either and bool(_PURPOSE.search(plain))
-    if purpose and asked.incident is not None and asked.incident.facts:
-        line = say("purpose_unknown", "unclear", what=asked.incident.facts[0].text)
-        return Answer(
-            line, (*_doubtful(asked.incident.label), *asked.incident.facts[1:]), whole=True
-        )
     if asked.incident is not None and _TIMES.search(plain):
         return _count_attacks(asked)
     incident = _choose_attack(asked)
@@ -61,7 +55,7 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
         reply = "unclear"  # a fault beside it does not say that nobody got into the machine
     if _MEANT.search(plain) and asked.polar and kind == "attack":
         reply = "unclear"  # who means it, no traffic says
-    if kind == "attack" and incident.label in _LIKE_WORK and _is_tool(asked, incident):
+    if kind == "attack" and incident.label in LIKE_WORK and is_own_work(asked, incident):
         reply = "unclear"  # who maintains the plant scans and writes too
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
     unanswered = is_unanswered(incident.label, incident.facts)
@@ -101,11 +95,11 @@ def answer_side_of_attack(asked: Asked) -> Answer | None:
     return Answer(line, (*first.facts[1:], *others), whole=True)
 
 
-_LIKE_WORK = ("recon", "unauthorized_command")
+LIKE_WORK = ("recon", "unauthorized_command")
 _WORKPLACE = re.compile(r"(?i)\b(?:engineer\w*|work ?station|maintenance|programming)\b")
 
 
-def _is_tool(asked: Asked, incident: Incident) -> bool:
+def is_own_work(asked: Asked, incident: Incident) -> bool:
     """Whether plant.yaml says that the machine is one from which people work on devices."""
     culprit = find_culprits(incident)[0]
     named = (one for one in asked.view.plant.devices if one.address == culprit)
@@ -135,6 +129,8 @@ def _choose_attack(asked: Asked) -> Incident | None:
     """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
     attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
     spoken, now = asked.focus, asked.incident
+    if now and asked.second and now.touches(asked.device) and now.touches(asked.second):
+        return now  # what is between both
     if asked.either and not asked.query.names_device and spoken and now and spoken.id == now.id:
         return now  # "attack or fault?" is asked of what the talk is about
     ordered = worst_first(list(asked.analysis.incidents))
@@ -153,15 +149,20 @@ def _choose_attack(asked: Asked) -> Incident | None:
     return next(iter(attacks), asked.incident)
 
 
+def _choose_last(asked: Asked) -> Incident | None:
+    """Of attacks on a device that is named, the last to end, unless its kind is named too."""
+    if not asked.query.names_device or not asked.device or find_asked(asked.query.plain):
+        return None
+    found = [one for one in find_incidents(asked, ATTACKS) if attacks(one, asked.device)]
+    return max(found, key=find_end, default=None)
+
+
 # A tool's name, or whose it is, stands in no packet.
 _WHOSE = re.compile(
     r"\b(?:nmap|nessus|metasploit|masscan|shodan|openvas|zmap|hydra)\b"
     r"|\b(?:our|my|your|of us) (?:own )?(?:\w+ )?"
     r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people"
     r"|staff|contractors?)\b"
-)
-_PURPOSE = re.compile(
-    r"\b(?:back ?ups?|updates?|upgrades?|replication|export|cloud service|maintenance|time sync|health check)\b"
 )
 _EACH = re.compile(
     r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"

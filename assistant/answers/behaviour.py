@@ -1,19 +1,15 @@
-"""What a device does: whom it asks, what it serves, its ports, topics, registers; what would stop without it."""
+"""What a device does: whom it asks, what it serves, its ports, topics, registers."""
 
 import re
-from collections.abc import Sequence
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, say, say_span
+from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.denials import deny
 from assistant.answers.descriptions import describe_requests, describe_talk, name_function
-from assistant.answers.intrusion import find_hostile
 from assistant.answers.inventory import answer_devices
 from assistant.answers.partners import KINDS_OF, answer_talk, answer_who
-from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits
-from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, kind_of, listed
 from assistant.questions.entities import worst_first
@@ -278,43 +274,3 @@ def _aspect(asked: Asked, column: str) -> Answer:
         f"aspect_{asked.query.aspect}", name=asked.name, n=len(shown), names=listed(shown, _MOST)
     )
     return Answer(line, tuple(describe_requests(rows, asked.view, most=5)))
-
-
-_ASKS_LEAVE = re.compile(
-    r"^(?:(?:and|so|ok|but|then|und|y) )*(?:may|can|could|should|shall|must|do|does|would"
-    r"|is it (?:safe|ok|okay|possible)|what|darf|kann|soll\w*|muss|puedo|podemos"
-    r"|debo|debemos|se puede|is there (?:a|any) (?:risk|danger))\b"
-    r"|\b(?:should|may|can|must|do) (?:i|we|one)\b"
-)
-_OFF = re.compile(
-    r"\b(?:unplug\w*|pull (?:\w+ )?(?:plug|cable)|disconnect\w*|isolat\w*|quarantin\w*|block\w*"
-    r"|(?:switch|turn|power|shut) (?:\w+ )?(?:off|down)"
-    r"|tak(?:e|ing) (?:\w+ )?(?:off|down|out|offline)|cut (?:\w+ )?off|kick (?:\w+ )?out"
-    r"|abklemm\w*|abzieh\w*|ausstecken|abschalt\w*|ausschalt\w*"
-    r"|trennen|sperren|vom netz|desconect\w*|desenchuf\w*|apagar\w*|aisl(?:ar|amos|o)\w*|bloque(?:ar|o|amos)\w*)\b"
-)
-
-
-def answer_taking_off(asked: Asked) -> Answer | None:
-    """What speaks for taking a machine off the network, and what would stop; None where that is not asked."""
-    plain = asked.query.plain
-    if not asked.device or not (_ASKS_LEAVE.search(plain) and _OFF.search(plain)):
-        return None
-    acts = find_hostile(asked).get(asked.device, [])
-    uses = name_uses(asked)
-    known = asked.analysis.plant
-    stranger = known is not None and asked.device not in {one.address for one in known.devices}
-    kind = ("off_stranger" if stranger else "off_hostile") if acts else "off_plain"
-    kind = kind if uses else f"{kind}_idle"
-    line = say(kind, "unclear" if asked.polar and not acts else "", name=asked.name, parts=uses)
-    shown = acts or ([asked.incident] if asked.incident is not None else [])
-    return Answer(line, _tell_with_end(asked, shown))
-
-
-def _tell_with_end(asked: Asked, incidents: Sequence[Incident]) -> tuple[Fact, ...]:
-    facts = list[Fact]()
-    for one in incidents:
-        if is_over(one, asked.analysis):
-            facts.append(say_span(asked, one, ""))
-        facts += one.facts[:1]
-    return tuple(facts)

@@ -118,8 +118,6 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     # "is anybody else affected?" is asked of the others, whatever device the talk is about.
     others = not asked.query.names_device and bool(_ELSE.search(asked.query.plain))
     named = () if others else (*mention.devices, *mention.peers)[:1]
-    if named and _CAUSE.search(asked.query.plain):
-        return _is_cause(asked, named[0], everything)
     if asked.second and _SAME.search(asked.query.plain):
         return _share(asked, everything)
     if named and (asked.polar or is_name_alone(asked.query.plain)):  # "and plc-2?"
@@ -161,32 +159,10 @@ def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Inciden
     return Answer(line, facts, listing=True)
 
 
-_CAUSE = re.compile(
-    r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
-)
 _ELSE = re.compile(r"\b(?:else|others?|noch jemand|sonst|mas)\b")
 _SAME = re.compile(
     r"\b(same|share\w*|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
 )
-
-
-def _is_cause(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
-    """Whether the cause lies at a device, or it only suffers."""
-    name = asked.view.name_of(device)
-    own = [one for one in incidents if one.device == device and one.role != "target"]
-    if own:
-        return Answer(say("cause_yes", asked.reply(True), name=name), own[0].facts)
-    touched = [one for one in incidents if one.touches(device)]
-    if not incidents:
-        line = say("affected_nothing", asked.reply(False), name=name)
-        return Answer(line, asked.found.facts)
-    first = (touched or incidents)[0]
-    cause = first.device if first.role != "target" or not first.peers else first.peers[0]
-    kind = "cause_no" if touched and cause != device else "cause_none"
-    if touched and cause == device:  # it is asked in vain, and nobody else is known to cause it
-        return Answer(say("cause_yes", asked.reply(True), name=name), first.facts)
-    line = say(kind, asked.reply(False), name=name, cause=asked.view.name_of(cause))
-    return Answer(line, first.facts)
 
 
 def _share(asked: Asked, incidents: list[Incident]) -> Answer:

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.asked import OPEN, Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.condition import describe_incident, judge_all
 from assistant.answers.descriptions import describe_fares
+from assistant.answers.since import STILL_THERE
 from assistant.answers.topics import find_labelled
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import OF_ACTS, OWN, measure_part
@@ -187,6 +188,32 @@ def answer_fares(asked: Asked) -> Answer | None:
         return Answer(say("fares_unread", "unclear", name=asked.name), hits[0].facts)
     well = kind_of(fares) == "fares_well"
     return Answer(begin(fares, asked.reply(well == bool(keeps))), hits[0].facts)
+
+
+_TROUBLE = re.compile(
+    r"\b(?:fehler|errors?|problems?|probleme?|troubles?|faults?|refus\w*|fail\w*|busy|loss|los(?:es|ing)|slow|attack\w*"
+    r"|flood\w*|drop\w*|kick\w*|clos(?:es|ing)|broken|stoer\w*|fallos?|errores)\b"
+)
+
+
+def answer_still(asked: Asked) -> Answer | None:
+    """Whether a trouble that is named goes on; None where that is not asked, or none is known."""
+    if not (asked.still and (asked.polar or asked.guessed)) or not _TROUBLE.search(
+        asked.query.plain
+    ):
+        return None
+    if OPEN.match(asked.query.plain) or asked.either:
+        return None
+    named = find_labelled(asked)
+    if not named and STILL_THERE.search(asked.query.plain):
+        return None
+    spoken = asked.incident if asked.incident in named or not named else max(named, key=find_end)
+    if spoken is None or not spoken.facts or not (asked.device or named or asked.focus):
+        return None
+    if not named and asked.query.kind in ("attack", "logins", "hostile"):
+        return None
+    over = is_over(spoken, asked.analysis)
+    return Answer(say_span(asked, spoken, "no" if over else "yes"), spoken.facts)
 
 
 _BACK = re.compile(

@@ -45,7 +45,7 @@ def find_hostile(asked: Asked) -> dict[str, list[Incident]]:
 
 def name_hostile(asked: Asked, hostile: Collection[str], reply: Reply) -> Fact:
     """Which of them are the plant's own, and which nobody knows."""
-    known = _list_own(asked)
+    known = list_known(asked)
     own = [one for one in hostile if one in known]
     others = [one for one in hostile if one not in known]
     kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
@@ -55,7 +55,8 @@ def name_hostile(asked: Asked, hostile: Collection[str], reply: Reply) -> Fact:
     )  # fmt: skip
 
 
-def _list_own(asked: Asked) -> Collection[str]:
+def list_known(asked: Asked) -> Collection[str]:
+    """The addresses of the plant's own: those of plant.yaml, else what was taken for its devices."""
     plant = asked.analysis.plant
     return {one.address for one in plant.devices} if plant else asked.view.own
 
@@ -85,7 +86,7 @@ def answer_hostile(asked: Asked) -> Answer:
         for one in found
     )
     reply: Reply = "unclear" if doubted and asked.polar else asked.reply(True)
-    means = [say("hostile_means")] if set(acts) & set(_list_own(asked)) else []
+    means = [say("hostile_means")] if set(acts) & set(list_known(asked)) else []
     return Answer(name_hostile(asked, acts, reply), (*means, *facts))
 
 

@@ -18,7 +18,7 @@ from assistant.diagnosis.compose import find_checks
 from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
-from assistant.diagnosis.spans import find_end, is_over
+from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import verdict_fact
 from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
@@ -137,23 +137,18 @@ def answer_against(asked: Asked, headline: Fact) -> Answer:
 
 
 def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer:
-    """What to do next, the first step first; before that whether a restart helps, or what has to be
-    changed at which end, where that was asked."""
-    restarts, plain = bool(_RESTART.search(asked.query.plain)), asked.query.plain
+    """What to do next, the first step first; before that what has to be changed at which end, where
+    that was asked."""
     incident = asked.incident
-    if not checks or (incident is None and restarts and asked.found.standing == "normal"):
-        kind = "restart_none" if restarts else "checks_none"
-        return Answer(say(kind, name=asked.name), (headline,))
-    if incident is not None and incident.facts and (restarts or _REMEDY.search(plain)):
-        known = find_remedy(incident.label, incident.facts)
-        text = known.restart if restarts else known.remedy
-        reply = "" if restarts else reply_by_side(asked, incident)
-        text = text[0].lower() + text[1:] if reply else text
-        over = restarts and is_over(incident, asked.analysis)
-        kind = "restart_over" if over else "remedy"
-        line = say(
-            kind, reply, text=text, names=asked.name_ends(incident), end_time_s=find_end(incident)
+    if not checks:
+        return Answer(say("checks_none", name=asked.name), (headline,))
+    if incident is not None and incident.facts and _REMEDY.search(asked.query.plain):
+        text, reply = (
+            find_remedy(incident.label, incident.facts).remedy,
+            reply_by_side(asked, incident),
         )
+        text = text[0].lower() + text[1:] if reply else text
+        line = say("remedy", reply, text=text, names=asked.name_ends(incident))
         return Answer(line, (headline, *incident.facts[1:]), checks=checks, steps=True)
     also, hostile = _list_further_steps(asked)
     if hostile is not None:  # whoever attacks in several ways is under somebody's control
@@ -162,8 +157,12 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     others = (
         () if asked.device else tuple(describe_incident(one, asked) for one in asked.found.others)
     )
+    step = checks[0][0].lower() + checks[0][1:]
+    at = find_culprits(incident)[:_MOST] if incident else []  # which device it is about
     return Answer(
-        say("checks_first", step=checks[0][0].lower() + checks[0][1:]),
+        say("checks_first_at", names=asked.view.names_of(at), step=step)
+        if at
+        else say("checks_first", step=step),
         (
             *((say_span(asked, incident, ""),) if over and incident else ()),
             headline,
@@ -195,10 +194,6 @@ def _list_further_steps(asked: Asked) -> tuple[list[Fact], Fact | None]:
     return steps, say("checks_hostile", name=asked.name, n=len(acts))
 
 
-_RESTART = re.compile(
-    r"\b(?:re-?start\w*|re-?boot\w*|re-?set|power.?cycl\w*|(?:off and on|turn (?:it )?off)|neu ?start\w*|neustart"
-    r"|(?:aus|ab)schalten|reinici\w*|apag\w*)\b"
-)
 _REMEDY = re.compile(
     r"\b(?:chang(?:e|ed|ing)|fix(?:es|ed)?|corrects?|corrected|repair\w*|settings?|set|configur\w*"
     r"|reconfigur\w*|adjust\w*"

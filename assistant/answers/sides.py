@@ -125,7 +125,7 @@ def _choose_side(asked: Asked, incident: Incident, options: list[_Option]) -> An
 
 def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answer | None:
     """Which of several devices it lies at: "is it plc-1 or hmi-1?"."""
-    at = _find_end(asked, incident)
+    at = find_end_of(asked, incident)
     if at in offered and len(offered) > 1:
         others = [one for one in offered if one != at]
         names = {"side": asked.view.name_of(at), "others": asked.view.names_of(others)}
@@ -141,7 +141,7 @@ def _choose_device(asked: Asked, incident: Incident, offered: list[str]) -> Answ
     return _tell(asked, incident, "side_likelier" if open_ends else "side_rather", **names)
 
 
-def _find_end(asked: Asked, incident: Incident) -> str:
+def find_end_of(asked: Asked, incident: Incident) -> str:
     """The device at the end that what was found lies at, client or server; "" where it may be both."""
     lies, values = set(_find_remedy(incident).lies), incident.facts[0].values
     ends = [end for end in ("client", "server") if end in lies]

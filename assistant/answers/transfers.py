@@ -20,7 +20,7 @@ _MOST_SHARE = 0.5  # of the capture: what lasts longer is what always flows, a v
 _MOST, _MOST_FLOWS = 5, 200
 _MINUTE_S = 60.0
 
-_NAMES = re.compile(
+TRANSFER = re.compile(
     r"\b(?:(?:big|large|huge|long) (?:\w+ )?(?:transfers?|uploads?|downloads?|cop(?:y|ies)|files?|data|traffic)"
     r"|transfers?|uploads?|uploaded|uploading|backups?|back-?ups?|firmware(?: ?-?(?:upload|update|download))?"
     r"|cop(?:y|ied|ies)|file transfers?|uebertragung\w*|hochgeladen|sicherung\w*|transferencia\w*|copia\w*"
@@ -28,7 +28,8 @@ _NAMES = re.compile(
 )
 _IT = re.compile(r"\b(?:it|he|she|its|er|sie)\b")
 _OUT = re.compile(
-    r"\b(?:went|goes|go|gone|going|sent) out\b|\b(?:leave|leaves|left|leaving) (?:the|our)\b"
+    r"\b(?:went|goes|go|gone|going|sent) out\b|(?<!firmware )(?<!firmware-)\bupload(?:s|ed|ing)?\b|\b(?:leave"
+    r"|leaves|left|leaving) (?:the|our)\b"
 )
 # These ask for something else, whatever transfer they name.
 _OF_OTHERS = frozenset(
@@ -55,7 +56,7 @@ def answer_transfer(asked: Asked) -> Answer | None:
     or an incident of that time tells more."""
     plain, query = asked.query.plain, asked.query
     words = asked.question[:MAX_CHARS].lower()  # a part, "who", does not name it again
-    if not _NAMES.search(words) or (query.kind in _OF_OTHERS and not query.guessed):
+    if not TRANSFER.search(words) or (query.kind in _OF_OTHERS and not query.guessed):
         return None
     if not query.names_device and not _IT.search(
         plain
@@ -71,7 +72,7 @@ def answer_transfer(asked: Asked) -> Answer | None:
     first, *others = (_describe(asked, one) for one in found[:_MOST])
     known = _find_incident(asked, found[0])
     beside = known.facts if known else (say("transfer_no_incident"),)
-    reply: Reply = "unclear" if asked.polar else ""
+    reply: Reply = "unclear" if asked.polar or asked.either else ""
     facts = (*beside, _tell_before(asked, found[0]), *others)
     return Answer(begin(first, reply), facts, about=_choose_about(asked, found[0]))
 
@@ -112,7 +113,8 @@ def _find_transfers(asked: Asked, span: Span | None, *, out: bool) -> list[_Tran
     brief = bursts["end_s"] - bursts["start_s"] <= _MOST_SHARE * view.span_s
     bursts = bursts[brief & (bursts["sent"] >= _LEAST_BYTES)]
     if out:
-        bursts = bursts[~bursts["receiver"].isin(view.own | view.local)]
+        left = bursts[~bursts["receiver"].isin(view.own | view.local)]
+        bursts = left if len(left) or span is not None else bursts
     if span is not None:
         start_s, end_s = span.start_s, span.end_s
         near = (bursts["start_s"] <= end_s) & (bursts["end_s"] >= start_s)
