@@ -103,6 +103,19 @@ def test_a_device_that_loses_packets_with_several_has_the_lossy_link(tmp_path):
     assert "each of" in fact.text
 
 
+@pytest.mark.parametrize(("lost", "found"), [(25, ["packet_loss"]), (15, [])])
+def test_little_is_lost_of_a_fast_stream(tmp_path, lost, found):
+    """Of 3,660 packets within a minute; fifteen are too few to be sure of."""
+    ports = (43000, 8554)
+    frames = [_sent(n / 60, PANEL, DRIVE, 1 + 100 * n, 100, ports) for n in range(3600)]
+    frames += [_sent(n + 0.005, DRIVE, PANEL, 1 + 4 * n, 4, ports[::-1]) for n in range(60)]
+    again = [3600 // lost * n for n in range(lost)]
+    frames += [_sent(n / 60 + 0.31, PANEL, DRIVE, 1 + 100 * n, 100, ports) for n in again]
+    told = _facts(tmp_path, frames, "sent_again")
+    assert [label for label, *_ in told] == found
+    assert [fact.values["resent"] for _, _, fact in told] == [lost] * len(found)
+
+
 def test_who_is_off_from_first_to_last_is_not_off_and_on(tmp_path):
     """Three segments of one outage, each sent again and again, and not a word meanwhile."""
     frames = [one for n in range(12) for one in _poll(n, 5.0 * n, ())]

@@ -21,6 +21,10 @@ from traffic.capture import SAMPLE_S
 from traffic.pcap.asks import SILENT_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
+_MANY_RESENT, _MANY_SHARE = (
+    20,
+    0.005,
+)  # less of it where it is more: acknowledgements that are lost show nowhere
 _TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
 _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
@@ -71,7 +75,7 @@ class _LossyPair:
 
 
 def find_losses(view: TrafficView) -> list[RuleHit]:
-    """Pairs whose packets are sent again, more than a hundredth of them and for a while; where one
+    """Pairs whose packets are sent again, about a hundredth of them or more and for a while; where one
     device loses packets with several at one time, that device."""
     pairs, hits = list(_find_lossy_pairs(view)), []
     while pairs:
@@ -140,7 +144,7 @@ def _find_lossy_pairs(view: TrafficView) -> Iterator[_LossyPair]:
         # A burst now and then is ordinary for a radio; a link that loses packets goes on doing so.
         if rows["slot"].nunique() < _LASTING_SHARE * flows["slot"].nunique():
             continue
-        if count < _RESENT_SHARE * max(pkts, 1):
+        if count < (_MANY_SHARE if count >= _MANY_RESENT else _RESENT_SHARE) * max(pkts, 1):
             continue
         # What is lost on the way to a cloud the plant's links are not to blame for.
         if {str(one), str(other)} <= view.own:
