@@ -11,12 +11,15 @@ from dataclasses import replace
 
 from assistant.answers.absences import answer_no_traffic, doubt_absence
 from assistant.answers.actions import answer_action
+from assistant.answers.amounts import answer_amount
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attack import answer_side_of_attack
 from assistant.answers.behaviour import answer_process
+from assistant.answers.beyond import answer_partner, answer_way_out
 from assistant.answers.by_kind import BY_KIND
 from assistant.answers.causes import answer_cause
 from assistant.answers.condition import answer_why
+from assistant.answers.deeds import IS_IT, answer_deeds
 from assistant.answers.earlier import answer_earlier
 from assistant.answers.events import (
     answer_back,
@@ -28,7 +31,9 @@ from assistant.answers.events import (
 from assistant.answers.gaps import answer_gap
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.lookups import answer_failing_names
+from assistant.answers.outages import answer_whom_it_hit
 from assistant.answers.peaks import answer_blame, answer_peak, answer_through
+from assistant.answers.raids import answer_misdeeds, answer_raiders
 from assistant.answers.reasons import answer_checks
 from assistant.answers.several import answer_several
 from assistant.answers.sides import answer_sides
@@ -50,7 +55,7 @@ from assistant.history import History
 from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import Mention, list_machines, list_names, read_devices
 from assistant.questions.forms import read_forms
-from assistant.questions.plain import DEVICE
+from assistant.questions.plain import DEVICE, make_plain
 from assistant.questions.queries import Query, is_order, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
@@ -99,6 +104,8 @@ def answer(
     keep_outcomes(history, index)  # another process may have taken one back
     names = list_names(analysis)
     parts = split_joined(question)
+    if len(parts) > 1 and IS_IT.search(make_plain(parts[-1], names)):
+        parts = (question,)  # "who writes to it, and is it ours?" is said in one
     if len(parts) > 1 and (query is None or query == read_query(question, names)):
         asked = [read_query(one, names) for one in parts]
         if _is_plain(asked[0]) and all(_is_plain(one) or _names_act(one) for one in asked[1:]):
@@ -123,7 +130,8 @@ def _answer_each(
         whole = read_devices(part, analysis) != Mention()
         short = query.kind == "count" and not whole and len(part.split()) <= _MOST_OFBY_KIND
         listed_before = bool(answers) and answers[0].kind in _LISTS
-        if listed_before and not whole and (short or _SAID_WITH_IT.match(query.plain)):
+        said_too = short and not query.aspect  # "how many registers?" is not
+        if listed_before and not whole and (said_too or _SAID_WITH_IT.match(query.plain)):
             continue  # who asks is said with how often, and from when to when
         of_found = listed_before and not whole and bool(_OF_ONE.search(query.plain))
         about = answers[0].device if of_found else device  # "who floods us, and may I block it?"
@@ -220,10 +228,10 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out,
     answer_one_event, answer_order, answer_side_of_attack, answer_action, answer_fares, answer_cause,
     answer_worry, answer_peak, answer_blame, answer_through, answer_several, answer_sides, answer_still, answer_back,
-    answer_gap, answer_process, answer_earlier, answer_transfer,
-    answer_failing_names,
+    answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ _POLAR = re.compile(
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
 _SENTENCE = re.compile(
-    r"[.;:!] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|dev)\b)"
+    r"[.;:!] | [-–] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|dev)\b)"
 )
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
@@ -67,6 +67,7 @@ _LATE_S = 2 * SAMPLE_S  # what was seen since then goes on, as far as samples ca
 LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = (
+    "outside_one",
     "serves",
     "calls",
     "concerned",
@@ -76,6 +77,7 @@ _FRAGMENTS = (
     "over_protocol",
     "sensor_two_way",
 )  # parts of a sentence
+_VERBS = ("verb_", "verbs_")
 
 
 @cache
@@ -86,17 +88,15 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    return {
-        kind: sentence
-        for name in ("sentences.yaml", "several.yaml", "verdicts.yaml")
-        for kind, sentence in read_sentences(name).items()
-    }
+    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml")
+    return {kind: said for name in names for kind, said in read_sentences(name).items()}
 
 
 def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: Value) -> Fact:
     """The sentence of a kind with its values, after "yes", "no" or "cannot tell" where due."""
     sentence = _sentences()[kind]
-    if not reply and kind not in _FRAGMENTS:  # a name at the beginning keeps its letters
+    keeps = kind in _FRAGMENTS or kind.startswith(_VERBS) or sentence.startswith("plant.yaml")
+    if not reply and not keeps:  # a name at the beginning keeps its letters
         sentence = sentence[0].upper() + sentence[1:]
     fact = make_fact(kind, sentence, values, proof=proof)
     if not reply and fact.text.startswith((f"{PLANT} ", f"{PLANT}:")):

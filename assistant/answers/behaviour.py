@@ -6,7 +6,12 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.denials import deny
-from assistant.answers.descriptions import describe_requests, describe_talk, name_function
+from assistant.answers.descriptions import (
+    describe_endings,
+    describe_requests,
+    describe_talk,
+    name_function,
+)
 from assistant.answers.inventory import answer_devices
 from assistant.answers.partners import KINDS_OF, answer_talk, answer_who
 from assistant.diagnosis.choosing import find_culprits
@@ -108,6 +113,8 @@ def _scanned(asked: Asked) -> Answer:
     if rows.empty and scans:  # over UDP, ICMP or ARP, which open no session
         facts = [fact for one in scans for fact in one.facts]
         return Answer(facts[0], tuple(facts[1:]))
+    if rows.empty and asked.second and (called := _name_called(asked)):
+        return called
     if rows.empty:
         return Answer(say("scanned_none", asked.reply(False)), asked.sensor)
     tried = rows.assign(open=~rows["ended"].isin(_VAIN), closed=rows["ended"] == "refused")
@@ -134,6 +141,24 @@ def _scanned(asked: Asked) -> Answer:
 
 
 _VAIN = ("refused", "unanswered")
+
+
+def _name_called(asked: Asked) -> Answer | None:
+    """Which TCP ports of another a device called, and which in vain; None where it called none."""
+    rows = asked.view.sessions
+    rows = rows[(rows["client"] == asked.device) & (rows["server"] == asked.second)]
+    if rows.empty:
+        return None
+    vain = rows["ended"].isin(_VAIN).groupby(rows["port"]).all()
+    names = [
+        say(
+            "port_vain" if vain[port] else "port_called", service=name_service("tcp", int(port))
+        ).text
+        for port in vain.sort_values(ascending=False).index
+    ]
+    line = say("ports_called", name=asked.name, peer=asked.view.name_of(asked.second), n=len(names),
+               names=listed(names, _MOST))  # fmt: skip
+    return Answer(line, tuple(describe_endings(rows, asked.view)))
 
 
 def _summary(asked: Asked) -> Answer:

@@ -122,7 +122,7 @@ _FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
 def _answer_who(asked: Asked, headline: Fact) -> Answer:
     if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
         return answer_answers(asked, headline)
-    if TO_ALL.search(asked.query.plain):
+    if TO_ALL.search(asked.query.plain) or asked.query.measure == "talkers":
         return answer_talkers(asked)
     if _OF_OURS.match(asked.query.plain) and asked.incident and asked.incident.label in ATTACKS:
         return answer_hostile(asked)

@@ -22,7 +22,7 @@ from assistant.answers.sessions import (
     count_sessions,
 )
 from assistant.answers.since import answer_since
-from assistant.answers.topics import DNS, HOW_MANY
+from assistant.answers.topics import COUNTED, DNS, tell_measured
 from assistant.answers.units import count_units
 from assistant.answers.volumes import (
     PEAK,
@@ -32,11 +32,9 @@ from assistant.answers.volumes import (
     rank_requests,
 )
 from assistant.detection.rules.conversation import word_code
-from assistant.diagnosis.choosing import find_culprits
-from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines
-from traffic.labels import ATTACKS
 from traffic.pcap.protocols import spoken_name
 
 TIMES = re.compile(
@@ -63,9 +61,6 @@ def _count_by_words(asked: Asked, headline: Fact) -> Answer | None:
     """What more words than the measure ask for: how many attackers, how long, how fast a scan; None
     where the measure says it."""
     measure, plain, incident = asked.query.measure, asked.query.plain, asked.incident
-    of_attacks = asked.device or asked.query.relation == "attack"
-    if of_attacks and HOW_MANY.search(plain) and (told := _attackers(asked)):
-        return told
     hit = asked.device and measure == "packets" and _HITS.search(plain)
     if hit and (floods := find_incidents(asked, FLOODS)):
         return tell_incident(floods[0])
@@ -99,8 +94,15 @@ def _count_by_words(asked: Asked, headline: Fact) -> Answer | None:
 _OF_REQUESTS = ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts")
 
 
+_HOLDS = re.compile(r"\b(?:hold\w*|held|keep\w*|kept|block\w*|occup\w*|open|haelt|belegt|ocupa)\b")
+_CONNECTIONS = re.compile(r"\b(?:connect\w*|verbind\w*|conexion\w*|syns?)\b")
+
+
 def _count_by_measure(asked: Asked) -> Answer:
     measure, incident = asked.query.measure, asked.incident
+    guessed = find_incidents(asked, ("brute_force",)) if measure == "attempts" else []
+    if guessed and asked.device and not _CONNECTIONS.search(asked.query.plain):
+        return tell_incident(guessed[0])  # tries to get in, not connections
     if measure == "attempts" and (told := count_attempts(asked)):
         if not told.line.values["n"] and incident and incident.facts:
             return replace(tell_incident(incident), facts=(*incident.facts[1:], told.line))
@@ -109,6 +111,13 @@ def _count_by_measure(asked: Asked) -> Answer:
         return _requests(asked, "failed" if measure == "attempts" else measure)
     if measure == "connects" and asked.second:
         return count_connects(asked)
+    held = (
+        find_incidents(asked, FLOODS)
+        if measure == "sessions" and _HOLDS.search(asked.query.plain)
+        else []
+    )
+    if held and "held" in held[0].facts[0].values:
+        return tell_incident(held[0])
     if measure in ("sessions", "resets", "connects"):
         return count_sessions(asked, measure)
     return _BY_MEASURE.get(measure, answer_volume)(asked)
@@ -137,11 +146,6 @@ _GAPS = re.compile(
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
 
-# Values of facts that count what a question of that measure asks for.
-_COUNTED = {
-    "packets": ("pkts", "packets"), "bytes": ("sent_bytes", "both_bytes"), "left": ("sent_bytes",),
-    "requests": ("messages", "requests", "asked"), "sessions": ("connections",),
-}  # fmt: skip
 _HOW_MUCH = re.compile(
     r"(?:and )?(?:by )?(?:how (?:much|many|bad(?:ly)?|strong(?:ly)?|slow|fast|often|many times)"
     r"|wie (?:viel|stark|oft)|cuanto|cuantas veces)\W*$"
@@ -156,29 +160,21 @@ def _count_in_focus(asked: Asked) -> Answer | None:
         return None
     if _HOW_MUCH.match(asked.query.plain):
         return tell_incident(incident)
-    names = _COUNTED.get(asked.query.measure, ())
-    if _RATE.search(asked.query.plain):
-        rated = [one for one in incident.facts if kind_of(one) in _RATED]
-        if rated:
-            return Answer(rated[0], tuple(one for one in incident.facts if one is not rated[0]))
-    holding = [one for one in incident.facts if any(name in one.values for name in names)]
-    if not holding:
+    names = COUNTED.get(asked.query.measure, ())
+    if not any(name in one.values for one in incident.facts for name in names):
         return None
-    return Answer(holding[0], tuple(one for one in incident.facts if one is not holding[0]))
-
-
-_RATED = frozenset(("rate", "scan", "messages", "modbus"))  # facts that say how many a second
+    return tell_measured(incident, asked.query.measure)
 
 
 def _machines(asked: Asked) -> Answer:
-    """How many machines: that attack, that call outside, or that there are."""
+    """How many machines: that call outside, that are asked, or that there are."""
     if asked.query.relation == "outside":
         return answer_talk(asked)
     if "unit" in asked.query.plain and (units := count_units(asked)):
         return units
     if asked.query.relation in ("read", "ask", "write") and (told := _count_asked(asked)):
         return told
-    return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
+    return _devices(asked)
 
 
 def _count_asked(asked: Asked) -> Answer | None:
@@ -194,16 +190,6 @@ def _count_asked(asked: Asked) -> Answer | None:
     names = listed(map(asked.view.name_of, servers.index), _MOST)
     line = say(f"count_{asked.query.relation}_from", n=len(servers), names=names, times=len(rows))
     return Answer(line, tuple(describe_requests(rows, asked.view)))
-
-
-def _attackers(asked: Asked) -> Answer | None:
-    """How many did what belongs to attacks; None where nobody was found to."""
-    found = find_incidents(asked, ATTACKS)
-    names = dict.fromkeys(end for one in found for end in find_culprits(one) if end != asked.device)
-    if not names:
-        return None
-    line = say("count_attackers", name=asked.name, n=len(names), names=asked.view.names_of(names))
-    return Answer(line, tuple(one.facts[0] for one in found))
 
 
 _SPAN = re.compile(r"\b(capture|recording|trace|pcap|aufzeichnung|mitschnitt|captura)\b")
@@ -245,11 +231,23 @@ def _pick(asked: Asked) -> pd.DataFrame:
     if asked.device and not asked.second and len(rows):
         made = rows[rows["client"] == asked.device]
         served = rows[rows["server"] == asked.device]
-        if asked.query.active and len(made) and "answer" not in asked.query.plain:
+        gives = "answer" in asked.query.plain or _GIVES.search(asked.query.plain)
+        if asked.query.active and len(made) and not (gives and len(served)):
             return made
-        if len(served) and not asked.query.active:
+        if len(served) and (not asked.query.active or _GIVES.search(asked.query.plain)):
             return served
     return rows
+
+
+# Exceptions and errors are what a server gives.
+_GIVES = re.compile(
+    r"\b(?:exceptions?|errors?|fehler\w*|excepciones|errores)\b.*\b(?:send|sent|give|gave|return\w*|throw|threw|report\w*"
+    r"|raise\w*|produce\w*|had|have|show\w*|geschickt|gesendet|geliefert|mando|envio|dio)\b"
+    r"|\b(?:names?|questions?|lookups?|queries)\b.*\bdev (?:\w+ )?(?:fail|refus|reject|den|answer|leav|drop)\w*"
+)
+
+
+_NO_NAME = 3  # NXDOMAIN, RFC 1035
 
 
 def _requests(asked: Asked, measure: str) -> Answer:
@@ -263,6 +261,12 @@ def _requests(asked: Asked, measure: str) -> Answer:
         if rows.empty:
             return Answer(say("count_unseen", "unclear", name=asked.name), asked.sensor)
     refused = is_refused(rows)
+    if (
+        measure == "refused"
+        and asked.query.protocol == "dns"
+        and (refused & (rows["code"] != _NO_NAME)).any()
+    ):
+        refused &= rows["code"] != _NO_NAME  # that there is no such name is an answer
     unanswered = rows["outcome"] == "unanswered"
     if measure == "failed" and not (refused | unanswered).any():
         tried = count_attempts(asked)  # what is refused at the door never becomes a request
@@ -302,7 +306,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
             .diff()
             .median()
         )
-        if _RATE.search(asked.query.plain) and len(part) > 1:
+        if RATE.search(asked.query.plain) and len(part) > 1:
             per_s = part.groupby(part["ts"].floordiv(1)).size()
             rate: dict[str, Value] = {
                 "mean_per_s": len(part) / max(float(part["ts"].max() - part["ts"].min()), 1.0),
@@ -339,7 +343,7 @@ def _name_asked(asked: Asked) -> str:
     return f"{asked.name} {unit}" if asked.device else f"the plant {unit}"
 
 
-_RATE = re.compile(
+RATE = re.compile(
     r"\b(?:per|a|each|every|pro|por|je) (?:second|sec|s|sekunde|segundo)\b|/ ?s\b|\brate\b|how fast"
 )
 

@@ -4,10 +4,12 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, find_incidents, say
 from assistant.answers.condition import find_blamed, judge_all
 from assistant.answers.documents import find_quotations
 from assistant.answers.partners import ask_by_arp
+from assistant.answers.raids import list_raiders
+from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.facts.fact import Fact, Value, listed
@@ -15,6 +17,7 @@ from assistant.facts.moves import move_facts
 from assistant.questions.entities import list_machines, worst_first
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
+from traffic.labels import ATTACKS, LABELS
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.plant import Device
 
@@ -48,7 +51,7 @@ def answer_devices(asked: Asked) -> Answer:
         and asked.polar
         and (asked.query.state == "unknown" or _OURS.search(asked.query.plain))
     ):
-        return _is_known(asked)
+        return is_known(asked)
     if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
         return told
     several = len(asked.found.mention.devices) > 1 and not asked.query.names_device
@@ -133,7 +136,7 @@ def _list_by_state(asked: Asked, addresses: list[str]) -> Answer | None:
     return Answer(line, tuple(facts))
 
 
-def _is_known(asked: Asked) -> Answer:
+def is_known(asked: Asked) -> Answer:
     """Whether plant.yaml names a device, for who asks whether it is a stranger."""
     plant = asked.analysis.plant
     about = _identify(asked)
@@ -261,11 +264,26 @@ def _identify(asked: Asked) -> Answer:
         reply = asked.reply(False) if "exist" in asked.query.plain else ""
         return Answer(say("identity_nobody", reply, name=asked.name), (told.line, *told.facts))
     macs = asked.view.macs_of(asked.device)
+    if asked.analysis.plant and asked.device not in given and (acts := _find_acts(asked)):
+        # What it serves and asks is guessed from what it attacks: what it did says more.
+        line = say("identity_stranger", name=asked.name, what=acts[0].facts[0].text)
+        seen = [say("identity_mac", macs=listed(macs))] if macs else []
+        return Answer(
+            line, (*seen, *acts[0].facts[1:3], *(one.facts[0] for one in acts[1:]), *facts)
+        )
     facts += [say("identity_mac", macs=listed(macs))] if macs else []
     facts += move_facts(asked.view, asked.device)
     own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]
     facts += [fact for one in own[:2] for fact in one.facts[:1]]
     return Answer(say(kind, name=asked.name, about=about), tuple(facts))
+
+
+def _find_acts(asked: Asked) -> list[Incident]:
+    """Attacks that a machine takes part in, the worst first; else incidents at whose other end it is."""
+    found = find_incidents(asked, LABELS)
+    mine = [one for one in found if one.label in ATTACKS]
+    does = [one for one in mine if asked.device in list_raiders(one, asked.view)]
+    return does or [one for one in found if asked.device in one.peers[:1]]
 
 
 def answer_responsible(asked: Asked) -> Answer:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, begin, find_incidents, say, say_span
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.denials import deny, find_contrary
 from assistant.answers.descriptions import (
     describe_requests,
@@ -15,7 +15,7 @@ from assistant.answers.descriptions import (
     name_times,
 )
 from assistant.answers.sessions import answer_close
-from assistant.answers.topics import UNWANTED, find_topic
+from assistant.answers.topics import TALKS, UNWANTED, find_topic
 from assistant.answers.volumes import answer_left
 from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.playbook import find_asked
@@ -252,7 +252,7 @@ def answer_talk(asked: Asked) -> Answer:
         ends = dict.fromkeys([*talks["src"], *talks["dst"]])
         line = say(
             "talk_all",
-            asked.reply(True) if _TALKS.search(asked.query.plain) else "",
+            asked.reply(True) if TALKS.search(asked.query.plain) else "",
             pairs=len(talks[["src", "dst"]].drop_duplicates()),
             ends=len(ends),
         )
@@ -266,7 +266,11 @@ def answer_talk(asked: Asked) -> Answer:
             return Answer(say("sends_nothing", asked.reply(False), **values), tuple(facts))
         kind = "talk_vain_passive" if called else "talk_vain_active"
         return Answer(say(kind, **values), tuple(facts))
-    return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+    only = others.nunique() == 1 and bool(_ELSE.search(asked.query.plain)) and not asked.polar
+    return Answer(say("talk_only" if only else "talk", asked.reply(True), **values), tuple(facts))
+
+
+_ELSE = re.compile(r"\b(?:else|others?|sonst|noch|mas)\b")
 
 
 def names_no_act(query: Query) -> bool:
@@ -277,14 +281,7 @@ def names_no_act(query: Query) -> bool:
         or query.measure in ("refused", "failed", "talkers")
     )
     told = told or bool(query.aspect or _HOLDS.search(query.plain))
-    return query.relation == "talk" and not told and not _TALKS.search(query.plain)
-
-
-# "do the others get in?" is not answered by who talks.
-_TALKS = re.compile(
-    r"\b(?:talk|speak|spoke|communicat|exchang|connect|contact|send|sent|traffic|sprich|sprech|red|kommunizier"
-    r"|habl|comunic)\w*"
-)
+    return query.relation == "talk" and not told and not TALKS.search(query.plain)
 
 
 def _name_outside(asked: Asked, talks: pd.DataFrame, facts: list[Fact]) -> Answer:
@@ -297,7 +294,11 @@ def _name_outside(asked: Asked, talks: pd.DataFrame, facts: list[Fact]) -> Answe
         values: dict[str, Value] = {"name": asked.name, "names": names, "n": peers.nunique()}
         return Answer(say("talk", asked.reply(True), **values), tuple(facts))
     each = [
-        f"{asked.view.name_of(str(one))} ({listed(dict.fromkeys(map(asked.view.name_of, mine)))})"
+        say(
+            "outside_one",
+            name=asked.view.name_of(str(one)),
+            peers=listed(dict.fromkeys(map(asked.view.name_of, mine))),
+        ).text
         for one, mine in peers.groupby(own, sort=False)
     ]
     line = say(
@@ -320,15 +321,6 @@ def _ask(asked: Asked) -> Answer:
         rows = rows[rows["kind"].isin(KINDS_OF[relation])]
     if asked.device:
         rows = rows[rows[actor if asked.query.active else other] == asked.device]
-    if asked.query.state == "unknown" and asked.analysis.plant and len(rows):
-        known = {one.address for one in asked.analysis.plant.devices}
-        strangers = rows[~rows["client"].isin(known)]
-        if strangers.empty:
-            names = listed(
-                map(asked.view.name_of, dict.fromkeys(rows["client"].astype("str"))), _MOST
-            )
-            return Answer(say("no_strangers", asked.reply(False), names=names), asked.sensor)
-        rows = strangers
     if (
         rows.empty
         and relation in ("ask", "talk")
@@ -368,7 +360,11 @@ def _ask(asked: Asked) -> Answer:
     # "does anyone else write?": of one who does nobody else does.
     alone = bool(re.search(r"\b(?:else|others?)\b", asked.query.plain)) and len(order) == 1
     about = "" if asked.query.active or suffers else str(order.index[0])
-    return Answer(say(kind, asked.reply(not alone), **values), tuple(facts), about=about)
+    # That it does so says nothing of whether it should.
+    reply: Reply = (
+        "unclear" if asked.polar and UNWANTED.search(asked.query.plain) else asked.reply(not alone)
+    )
+    return Answer(say(kind, reply, **values), tuple(facts), about=about)
 
 
 # "which plc was written to?", "which clients were refused?" ask for who suffered it.

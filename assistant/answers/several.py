@@ -161,7 +161,8 @@ _HOW_OFTEN = re.compile(
     r"\b(?:once|twice|how often|how many times|einmal|zweimal|wie oft|una vez|dos veces)\b"
 )
 _OFF = re.compile(
-    r"\b(?:off|dead|down|gone|silent|away|out|unreachable|fail\w*|weg|aus|tot|caid[oa])\b"
+    r"\b(?:off|dead|down|gone|silent|away|out|unreachable|fail\w*|drop\w*|los[et]\w*|links?|cables?|disconnect\w*"
+    r"|weg|aus|tot|kabel|verbindung|caid[oa]|cay\w*|enlace|cable)\b"
 )
 _FAILS = frozenset(("device_silent", "service_down", "flapping"))
 

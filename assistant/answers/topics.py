@@ -34,6 +34,11 @@ _CULPRIT = re.compile(
 HOW_MANY = re.compile(rf"\b(?:how many|wie viele|cuantos) (?:\w+ )?{_CULPRIT.pattern}")
 
 
+# "do the others get in?" is not answered by who talks.
+TALKS = re.compile(
+    r"\b(?:talk|speak|spoke|communicat|exchang|connect|contact|send|sent|traffic|sprich|sprech|red|kommunizier"
+    r"|habl|comunic)\w*"
+)
 UNWANTED = re.compile(
     r"\b(?:should ?n.?t|shou?d ?n.?t|should not|must not|may not|not (?:be )?(?:allowed|supposed|meant) to"
     r"|no business"
@@ -65,13 +70,35 @@ def answer_topic(asked: Asked) -> Answer | None:
         attacks = find_incidents(asked, ATTACKS)
         if attacks and not HOW_MANY.search(query.plain):
             meant = next((one for one in attacks if one is asked.incident), attacks[0])
-            return tell_incident(meant)
-    incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None
+            return tell_measured(meant, query.measure)
+    # "who talks to plc-2?" asks for all who do, whatever it resembles.
+    plainly = query.kind == "who" and query.names_device and not query.guessed
+    plainly = plainly and bool(query.relation != "talk" or TALKS.search(query.plain))
+    alike = not plainly
+    incident = (
+        (_find_alike(asked) if two and alike else find_topic(asked, alike=alike)) if loose else None
+    )
     if incident is None:
         return None
     if asked.polar and asked.still and is_over(incident, asked.analysis):
         return Answer(say_span(asked, incident, "no"), incident.facts)
-    return tell_incident(incident)
+    counts = query.kind == "count"
+    return tell_measured(incident, query.measure) if counts else tell_incident(incident)
+
+
+# Values of facts that count what a question of that measure asks for.
+COUNTED = {
+    "packets": ("pkts", "packets"), "bytes": ("sent_bytes", "both_bytes"), "left": ("sent_bytes",),
+    "requests": ("messages", "requests", "asked"), "sessions": ("held", "connections"),
+}  # fmt: skip
+
+
+def tell_measured(incident: Incident, measure: str) -> Answer:
+    """What was measured of an incident, the fact first that holds the number which was asked for."""
+    names = COUNTED.get(measure, ())
+    holding = [one for one in incident.facts if any(name in one.values for name in names)]
+    first = (holding or list(incident.facts))[0]
+    return Answer(first, tuple(one for one in incident.facts if one is not first))
 
 
 _OF_ONE = frozenset(("since", "affected", "why", "checks"))  # asked of one trouble

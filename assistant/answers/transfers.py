@@ -27,6 +27,10 @@ TRANSFER = re.compile(
     r"|(?:went|goes|go|gone|going|sent) out|(?:leave|leaves|left|leaving) (?:the|our) (?:plant|network|site|house))\b"
 )
 _IT = re.compile(r"\b(?:it|he|she|its|er|sie)\b")
+# "how big was the backup?" is asked of the largest that there was.
+_SIZE = re.compile(
+    r"\b(?:how (?:big|large|much|many)|size|wie ?(?:gross|viele?)|cuant[oa]s?)\b.*\b(?:backup|firmware)\b"
+)
 _OUT = re.compile(
     r"\b(?:went|goes|go|gone|going|sent) out\b|(?<!firmware )(?<!firmware-)\bupload(?:s|ed|ing)?\b|\b(?:leave"
     r"|leaves|left|leaving) (?:the|our)\b"
@@ -62,7 +66,7 @@ def answer_transfer(asked: Asked) -> Answer | None:
         plain
     ):  # of the plant, whatever the talk was about
         asked = asked.about("", asked.span)
-    if asked.span is None and not asked.device:
+    if asked.span is None and not asked.device and not _SIZE.search(words):
         return None
     if {"why", "most"} & set(plain.split()):
         return None

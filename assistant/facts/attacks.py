@@ -47,7 +47,7 @@ _SENTENCES = {
     "unasked": "No DNS question was seen in the {before_s} before the first contact with {peer}.",
     "also": "{device} also contacted {other} {attempts:time} and exchanged {both_bytes} with it; ",
     "unanswered": "{unanswered} of these stayed without an answer.",
-    "refused": "{refused} of these were refused, and {vain} stayed without an answer.",
+    "refused": "{refused} of these met a refusal, and {vain} no answer.",
     "all_answered": "none stayed without an answer.",
     "scan": "{source} tried {hosts:host} and {ports:port} in {attempts:attempt} within {span_s}, starting at "
     "{start_time_s}; that is {attempts_per_s} per second.",

@@ -94,8 +94,9 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     """
     text = question[:MAX_CHARS]
     known = set(list_addresses(analysis))
-    addresses = [*_addresses(text), *_by_last_number(text, known)]
     peers = _talked_with(analysis) - known
+    last = _by_last_number(text, known) or _by_last_number(text, peers)
+    addresses = [*_addresses(text), *last]
     machine_of, named = analysis.view.machine_of, _named(text, analysis)
     given = [*(machine_of(one) for one in addresses if one in known), *named]
     alike = [] if named else _in_zone(text, analysis) or _of_model(text, analysis)

@@ -18,6 +18,7 @@ DEVICE = "dev"
 _ADDRESS = re.compile(
     r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}"
     r"|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*)(?![\w])"
+    r"|(?<![\w.])\.\d{1,3}(?![\w%]|\.\d| ?(?:s|ms|sec\w*|min\w*|mb|kb|percent)\b)"  # ".104" of an address
 )
 _KIND_WORDS = (
     "plc|sps|hmi|camera|cam|webcam|gateway|broker|switch|router|sensor|drive|vfd|inverter|printer|robot|server|scada"
