@@ -8,7 +8,7 @@ import pytest
 from frames import Frame, ethernet, icmp_packet, read, tcp_packet, udp_packet
 
 from assistant.answers.answer import answer
-from assistant.answers.raids import list_raiders
+from assistant.answers.attacks.raids import list_raiders
 from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.questions.plurals import read_plural
 from traffic.labels import LABELS, NORMAL

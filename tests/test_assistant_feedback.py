@@ -9,7 +9,7 @@ from bottling_line import CAMERA, beacon
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.answers.states import describe_state, short_state
+from assistant.answers.plant.states import describe_state, short_state
 from assistant.chat.exported import export_feedback, make_truth
 from assistant.chat.feedback import keep, read_remark
 from assistant.cli.main import main

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from assistant.answers.condition import judge_all
+from assistant.answers.incidents.condition import judge_all
 from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.diagnosis.device_states import list_devices
 from assistant.diagnosis.diagnose import diagnose

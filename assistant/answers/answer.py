@@ -10,40 +10,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assistant.answers.absences import answer_no_traffic, doubt_absence
-from assistant.answers.actions import answer_action
-from assistant.answers.amounts import answer_amount
 from assistant.answers.asked import Answer, Asked, say, tell_incident
-from assistant.answers.attack import answer_side_of_attack
-from assistant.answers.behaviour import answer_process
-from assistant.answers.beyond import answer_partner, answer_way_out
+from assistant.answers.attacks.attack import answer_side_of_attack
+from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
+from assistant.answers.attacks.transfers import answer_transfer
 from assistant.answers.by_kind import BY_KIND
-from assistant.answers.causes import answer_cause
-from assistant.answers.condition import answer_why
-from assistant.answers.deeds import IS_IT, answer_deeds
-from assistant.answers.earlier import answer_earlier
-from assistant.answers.events import (
+from assistant.answers.incidents.actions import answer_action
+from assistant.answers.incidents.causes import answer_cause
+from assistant.answers.incidents.condition import answer_why
+from assistant.answers.incidents.earlier import answer_earlier
+from assistant.answers.incidents.events import (
     answer_back,
     answer_fares,
     answer_one_event,
     answer_order,
     answer_still,
 )
-from assistant.answers.gaps import answer_gap
+from assistant.answers.incidents.outages import answer_whom_it_hit
+from assistant.answers.incidents.peaks import answer_blame, answer_peak, answer_through
+from assistant.answers.incidents.reasons import answer_checks
+from assistant.answers.incidents.sides import answer_sides
+from assistant.answers.incidents.since import STILL_THERE
+from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
-from assistant.answers.lookups import answer_failing_names
-from assistant.answers.outages import answer_whom_it_hit
-from assistant.answers.peaks import answer_blame, answer_peak, answer_through
-from assistant.answers.raids import answer_misdeeds, answer_raiders
-from assistant.answers.reasons import answer_checks
+from assistant.answers.plant.lookups import answer_failing_names
+from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_several
-from assistant.answers.sides import answer_sides
-from assistant.answers.since import STILL_THERE
-from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
-from assistant.answers.transfers import answer_transfer
+from assistant.answers.traffic.amounts import answer_amount
+from assistant.answers.traffic.behaviour import answer_process
+from assistant.answers.traffic.beyond import answer_partner, answer_way_out
+from assistant.answers.traffic.deeds import IS_IT, answer_deeds
+from assistant.answers.traffic.gaps import answer_gap
 from assistant.answers.troubles import answer_trouble
-from assistant.answers.worries import answer_worry
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.choosing import find_culprits, find_targets

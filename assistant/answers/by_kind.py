@@ -5,17 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, tell_incident
-from assistant.answers.attack import answer_attack
-from assistant.answers.behaviour import answer_aspect, answer_does
-from assistant.answers.changes import answer_changed, asks_for_trend
-from assistant.answers.condition import answer_affected, answer_health, answer_incidents
-from assistant.answers.counts import answer_count, asks_for_number, count_codes
-from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
-from assistant.answers.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
-from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
-from assistant.answers.lookups import answer_dns
-from assistant.answers.partners import answer_who, names_no_act
-from assistant.answers.reasons import (
+from assistant.answers.attacks.attack import answer_attack
+from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
+from assistant.answers.incidents.condition import answer_affected, answer_health, answer_incidents
+from assistant.answers.incidents.reasons import (
     TWICE,
     answer_against,
     answer_before,
@@ -29,10 +22,27 @@ from assistant.answers.reasons import (
     answer_sensor,
     answer_usual,
 )
-from assistant.answers.replies import ACCEPTED, answer_answers, answer_loss, still_talks
-from assistant.answers.since import answer_since
-from assistant.answers.volumes import TO_ALL, answer_talkers
-from assistant.answers.writers import answer_writers
+from assistant.answers.incidents.since import answer_since
+from assistant.answers.plant.groups import (
+    answer_encryption,
+    answer_role,
+    answer_slowest,
+    answer_zones,
+)
+from assistant.answers.plant.inventory import (
+    answer_code,
+    answer_devices,
+    answer_responsible,
+    names_code,
+)
+from assistant.answers.plant.lookups import answer_dns
+from assistant.answers.traffic.behaviour import answer_aspect, answer_does
+from assistant.answers.traffic.changes import answer_changed, asks_for_trend
+from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
+from assistant.answers.traffic.partners import answer_who, names_no_act
+from assistant.answers.traffic.replies import ACCEPTED, answer_answers, answer_loss, still_talks
+from assistant.answers.traffic.volumes import TO_ALL, answer_talkers
+from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits
 from assistant.facts.fact import Fact

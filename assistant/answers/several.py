@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from assistant.answers.aftermath import answer_outcome
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
-from assistant.answers.condition import describe_incident
-from assistant.answers.denials import find_contrary
-from assistant.answers.descriptions import describe_requests, name_times
-from assistant.answers.partners import UNDER_CONTROL
-from assistant.answers.sides import HARM
+from assistant.answers.attacks.denials import find_contrary
+from assistant.answers.incidents.aftermath import answer_outcome
+from assistant.answers.incidents.condition import describe_incident
+from assistant.answers.incidents.sides import HARM
+from assistant.answers.plant.descriptions import describe_requests, name_times
+from assistant.answers.traffic.partners import UNDER_CONTROL
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import (
     AIMED_AT,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say, tell_incident
-from assistant.answers.condition import describe_incident
+from assistant.answers.incidents.condition import describe_incident
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of

@@ -6,8 +6,8 @@ What was measured of that cause says who, how often and how long; a count of som
 import re
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say_span, tell_incident
-from assistant.answers.past import MET
-from assistant.answers.sessions import PATIENCE
+from assistant.answers.plant.past import MET
+from assistant.answers.traffic.sessions import PATIENCE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import measure_resemblance

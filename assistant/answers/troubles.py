@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
-from assistant.answers.condition import judge_all
-from assistant.answers.intrusion import find_hostile, name_hostile
-from assistant.answers.past import STRENGTHS
+from assistant.answers.attacks.intrusion import find_hostile, name_hostile
+from assistant.answers.incidents.condition import judge_all
+from assistant.answers.plant.past import STRENGTHS
 from assistant.answers.topics import DNS, find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits

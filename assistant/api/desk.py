@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.answers.answer import answer
-from assistant.answers.condition import judge_all
+from assistant.answers.incidents.condition import judge_all
 from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.device_states import list_devices

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant.answers.condition import judge_all
-from assistant.answers.states import VERDICT_ACTS, describe_remark
+from assistant.answers.incidents.condition import judge_all
+from assistant.answers.plant.states import VERDICT_ACTS, describe_remark
 from assistant.app.live import Live
 from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.diagnosis.device_states import DeviceState, list_devices

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from assistant.answers.aftermath import asks_for_outcome
 from assistant.answers.answer import answer
 from assistant.answers.by_kind import ELLIPSIS, is_elliptic
+from assistant.answers.incidents.aftermath import asks_for_outcome
 from assistant.answers.times import is_of_a_time
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark

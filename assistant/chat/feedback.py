@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assistant.answers.states import describe_remark, describe_state, name_moment, say_state
+from assistant.answers.plant.states import describe_remark, describe_state, name_moment, say_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis

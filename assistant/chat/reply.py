@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from assistant.answers.documents import find_quotations, list_quotations
+from assistant.answers.plant.documents import find_quotations, list_quotations
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import check
 from assistant.questions.queries import Query

@@ -225,7 +225,7 @@ def incidents(
     form: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """List what went wrong: verdicts of one cause, merged."""
-    from assistant.answers.condition import judge_all
+    from assistant.answers.incidents.condition import judge_all
     from assistant.diagnosis.compose import clock_of
     from assistant.report import incident_table
     from assistant.session import analyse, load_models
@@ -251,7 +251,7 @@ def compare(
     form: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
 ) -> None:
     """Say what is different between two captures of a plant."""
-    from assistant.answers.changes import compare_captures
+    from assistant.answers.traffic.changes import compare_captures
     from assistant.session import read_view
 
     with narrate("reading the captures"):

@@ -40,7 +40,7 @@ class Playbook(Strict):
         place: where it lies: at a device, on the way, in settings.
         remedy: what has to be changed, and at which end.
         restart: whether a restart helps.
-        lies, maybe, excludes: sides (``assistant/answers/sides.yaml``) at which it lies, may lie and
+        lies, maybe, excludes: sides (``assistant/answers/incidents/sides.yaml``) at which it lies, may lie and
             does not lie.
     """
 

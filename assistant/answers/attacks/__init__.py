@@ -1,0 +1,1 @@
+"""About attacks: who attacks whom, by what, and with what success."""

@@ -1,0 +1,358 @@
+"""Is it ok, what is wrong, since when, who else: how a device or the plant is doing."""
+
+import re
+from dataclasses import dataclass
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.plant.descriptions import (
+    describe_delay,
+    describe_endings,
+    describe_fares,
+    describe_requests,
+)
+from assistant.answers.plant.states import short_state
+from assistant.answers.topics import find_topic
+from assistant.answers.traffic.replies import answer_answers, answer_loss
+from assistant.answers.traffic.sessions import answer_close
+from assistant.answers.traffic.units import answer_units
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.choosing import is_bystander
+from assistant.diagnosis.health import Health, judge_health, name_health
+from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.requests import is_refused
+from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.plain import is_name_alone
+from traffic.labels import ATTACKS
+
+_MOST, _MOST_BY_TIME = 8, 20
+_NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
+
+
+def answer_health(asked: Asked, headline: Fact) -> Answer:
+    """Whether a device, or all of them, is well; an all-clear is the diagnosis's alone to give."""
+    found = asked.found
+    asks_now = bool(_NOW.search(asked.query.plain)) and not asked.query.negative
+    if found.incident is not None and asks_now and is_over(found.incident, asked.analysis):
+        # That it is over does not make it well: neither yes nor no.
+        return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
+    if found.incident is not None:
+        reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
+        elsewhere = asked.query.negative and asked.device not in ("", found.incident.device)
+        if found.mention.kind or elsewhere:
+            # "is the cable broken?": no traffic says; "is the plc broken?": its client is.
+            reply = ""
+        return Answer(begin(headline, reply), found.facts, whole=True)
+    unclear = found.standing != "normal"
+    facts = found.facts
+    if not asked.device and not unclear:
+        facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
+    return Answer(begin(headline, "unclear" if unclear else asked.all_is(True)), facts, whole=True)
+
+
+def answer_why(asked: Asked, headline: Fact) -> Answer | None:
+    """A device that is asked about and is well: what was measured of its answers and losses; None
+    where the diagnosis itself answers."""
+    if not asked.device and asked.query.protocol == "ntp":  # "why do the clocks drift?"
+        return answer_answers(asked, headline)
+    if asked.query.relation == "close" and asked.incident is None and len(asked.sessions):
+        return answer_close(asked)  # "why do its sessions end?"
+    # "why does ws-1 lose its session with plc-3?": an incident that has nothing to do with one of both
+    # does not explain it.
+    apart = asked.incident is None or (
+        bool(asked.second) and not all(map(asked.incident.touches, (asked.device, asked.second)))
+    )
+    if apart and (failed := _explain_failures(asked)):
+        return failed
+    if apart and asked.incident is not None and len(asked.sessions):
+        ends = asked.view.names_of((asked.device, asked.second))
+        mine = asked.incident.device in (asked.device, asked.second) and asked.incident.facts
+        line = (
+            say("nothing_between_but", names=ends, what=asked.incident.facts[0].text)
+            if mine
+            else say("nothing_between", names=ends)
+        )
+        facts = (*describe_endings(asked.sessions, asked.view), headline)
+        return Answer(line, facts, standing="inconclusive")
+    if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:
+        return None
+    counted = answer_answers(asked, headline)
+    lost = answer_loss(asked, headline).line
+    rest = tuple(fact for fact in asked.found.facts if fact not in counted.facts)
+    line = say("nothing_explains", name=asked.name)
+    delay = describe_delay(asked.requests, asked.name)
+    slow = (delay,) if delay else ()
+    return Answer(line, (counted.line, *slow, lost, *counted.facts, *rest), whole=True)
+
+
+def _explain_failures(asked: Asked) -> Answer | None:
+    """Where no incident explains it: what failed between the devices that are named, at the port
+    that is named; None where nothing did."""
+    if not (asked.second or asked.query.port) and asked.query.relation != "refuse":
+        return None
+    rows = asked.requests
+    failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
+    facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
+    facts = (*facts, *describe_endings(asked.sessions, asked.view, _VAIN))
+    if not facts:
+        return None
+    rest = (*facts[1:], *asked.found.facts)
+    return Answer(facts[0], rest, whole=True, standing="inconclusive")
+
+
+_VAIN = ("refused", "unanswered")
+
+
+def answer_affected(asked: Asked, headline: Fact) -> Answer:
+    """Whether another device is affected too, or which ones are."""
+    if "answer" in asked.query.plain and (told := answer_units(asked)):
+        return told
+    if asked.query.unit is not None and (told := answer_units(asked)):
+        return told
+    incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
+    everything = worst_first(list(asked.analysis.incidents))
+    mention = asked.found.mention
+    if len(mention.devices) > 1 and not asked.query.names_device:
+        return _affected_of(asked, mention.devices, everything)
+    # "is anybody else affected?" is asked of the others, whatever device the talk is about.
+    others = not asked.query.names_device and bool(_ELSE.search(asked.query.plain))
+    named = () if others else (*mention.devices, *mention.peers)[:1]
+    if asked.second and _SAME.search(asked.query.plain):
+        return _share(asked, everything)
+    if named and (asked.polar or is_name_alone(asked.query.plain)):  # "and plc-2?"
+        return _is_affected(asked, named[0], everything)
+    if incident is None:
+        line = say("affected_nothing", asked.reply(False), name=asked.name)
+        return Answer(line, (headline, *asked.found.facts))
+    main = incident.device
+    shared = [one for one in dict.fromkeys(incident.related) if one != main]
+    peers = [one for one in incident.peers if one not in shared]
+    own = dict.fromkeys(one.device for one in everything if one.device not in (main, *shared))
+    facts = [
+        say(kind, "", None, n=len(names), names=listed(map(view.name_of, names), _MOST))
+        for kind, names in (("affected_peers", peers), ("affected_own", list(own)))
+        if names
+    ]
+    same = [one for one in everything if one.label == incident.label and one.device != main]
+    if not shared and same and others:
+        names = listed(dict.fromkeys(view.name_of(one.device) for one in same), _MOST)
+        line = say("affected_same_kind", asked.reply(True), names=names, n=len(same))
+        return Answer(line, (*(one.facts[0] for one in same if one.facts), *facts))
+    if not shared:
+        with_whom = listed(map(view.name_of, peers), _MOST)
+        kind = "affected_with" if peers else "affected_alone"
+        line = say(kind, asked.reply(False), name=view.name_of(main), names=with_whom)
+        return Answer(line, (*facts, headline))
+    names = listed(map(view.name_of, shared), _MOST)
+    line = say("affected_shared", asked.reply(True), n=len(shared), names=names)
+    return Answer(line, (*facts, headline))
+
+
+def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Incident]) -> Answer:
+    """Which devices of a kind have to do with an incident: "which plcs are affected?"."""
+    hit = [one for one in devices if any(each.touches(one) for each in incidents)]
+    names = listed(map(asked.view.name_of, hit), _MOST) or "none"
+    mine = [one for one in incidents if any(map(one.touches, hit))]
+    facts = tuple(describe_incident(one, asked) for one in mine[:_MOST])
+    line = say("affected_of", asked.reply(bool(hit)), n=len(hit), all=len(devices), names=names)
+    return Answer(line, facts, listing=True)
+
+
+_ELSE = re.compile(r"\b(?:else|others?|noch jemand|sonst|mas)\b")
+_SAME = re.compile(
+    r"\b(same|share\w*|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
+)
+
+
+def _share(asked: Asked, incidents: list[Incident]) -> Answer:
+    """Whether devices have to do with one incident, or each with its own."""
+    devices = (*asked.found.mention.devices, *asked.found.mention.peers)
+    names = asked.view.names_of(devices)
+    shared = [one for one in incidents if all(one.touches(device) for device in devices)]
+    if shared:
+        cause = asked.view.name_of(shared[0].device)
+        return Answer(say("same_yes", asked.reply(True), names=names, cause=cause), shared[0].facts)
+    each = [one for one in incidents if any(map(one.touches, devices))]
+    facts = tuple(describe_incident(one, asked) for one in each[:_MOST])
+    line = say("same_no", asked.reply(False), names=names)
+    return Answer(line, facts or asked.found.facts)
+
+
+def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
+    name = asked.view.name_of(device)
+    own = [one for one in incidents if one.device == device]
+    touched = [one for one in incidents if device in (*one.peers, *one.related)]
+    touched.sort(key=lambda one: is_bystander(one, device, asked.view))
+    if not own and touched and is_bystander(touched[0], device, asked.view):
+        cause = asked.view.name_of(touched[0].device)
+        return Answer(say("affected_beside", "unclear", name=name, cause=cause), touched[0].facts)
+    if own or touched:
+        first = (own or touched)[0]
+        kind = "affected_own_one" if own and first.role != "target" else "affected_yes"
+        kind = kind if own else "affected_touched"
+        what = first.facts[0].text if first.facts else ""
+        hit = first.label in ATTACKS and (first.role == "target" or device != first.device)
+        fares = describe_fares(asked.view, device, first) if hit else None
+        line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device), what=what)
+        return Answer(line, ((fares,) if fares else ()) + first.facts)
+    health = judge_health(device, asked.analysis.verdicts, asked.view)
+    if health.standing == "normal":
+        return Answer(say("affected_no", "no", name=name), asked.found.facts)
+    return Answer(
+        say("affected_unclear", "unclear", name=name, state=name_health(health)), asked.found.facts
+    )
+
+
+_BY_TIME = re.compile(
+    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))"
+    r"|\b(?:order|sequence|course|history) of (?:time|events|the night|the shift)"
+    r"|\bin (?:what|which) order (?:did|have|has|were|things)|\bone after (?:the other|another)"
+    r"|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge|orden cronologico"
+)
+
+
+_LATEST = re.compile(
+    r"\b(?:last|latest|newest|most recent(?:ly)?|zuletzt|letzte[rsn]?|ultim[oa])\b"
+    r"(?! (?:night|hour|\d|week|minutes?|shift|month|day|few))"
+)
+_LEAST = re.compile(r"\b(?:ignor\w*|unimportant|harmless|skip\w*|least|can wait|minor)\b")
+
+
+def answer_incidents(asked: Asked) -> Answer:
+    """Every incident, the worst or the earliest first, then what was judged and what could not be."""
+    incidents = worst_first(list(asked.analysis.incidents))
+    worst = incidents[0] if incidents else None
+    if asked.device:
+        own = [one for one in incidents if one.touches(asked.device)]
+        incidents, worst = own, own[0] if own else None
+    ended = bool(ENDED.search(asked.query.plain))
+    if incidents and (ended or asked.still):
+        return list_ended(asked, incidents, over=ended)
+    by_time = bool(_BY_TIME.search(asked.query.plain))
+    if by_time:
+        incidents = sorted(incidents, key=lambda one: find_start(one)[0])
+    if incidents and _LATEST.search(asked.query.plain):
+        incidents = sorted(incidents, key=find_start, reverse=True)
+        latest = tuple(describe_incident(one, asked) for one in incidents[:_MOST])
+        return Answer(say_span(asked, incidents[0], ""), latest, listing=True)
+    least = bool(_LEAST.search(asked.query.plain))
+    if least:
+        incidents = incidents[::-1]
+    judged = judge_all(asked.analysis)
+    if worst is None and asked.device and asked.analysis.incidents:
+        return Answer(
+            say("incidents_none_at", name=asked.name), (*asked.found.facts, *asked.sensor)
+        )
+    if worst is None:
+        return Answer(judged.line, asked.sensor)
+    most = _MOST_BY_TIME if by_time else _MOST
+    facts = [describe_incident(one, asked) for one in incidents[:most]]
+    kind = "incidents_by_time" if by_time else "incidents_least" if least else "incidents"
+    line = say(
+        kind, n=len(incidents), name=asked.view.name_of(worst.device),
+        start_time_s=find_start(incidents[0])[0],
+    )  # fmt: skip
+    if len(incidents) > most:
+        facts.append(say("incidents_more", n=len(incidents) - most))
+    return Answer(line, (*facts, judged.line), listing=True)
+
+
+_ACTIVE = "active"  # nobody has said anything of it
+# "what is still open?", "is anything still active?"; "is it still going on?" asks of one.
+OF_ALL = re.compile(
+    r"^(?:(?:and|so) )?(?:(?:is|are|was|were|has|have|ist|sind|hay|esta) )?(?:there )?"
+    r"(?:what|which|anything|something|everything|all|any|etwas|alles|was|welche\w*|algo|que|cuales)\b"
+    r"(?! (?:time|hour|day|moment|minute|point)\b)"
+)
+ENDED = re.compile(
+    r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt"
+    r"|terminad[oa]s?|resuelt[oa]s?)\b"
+)
+GOING = re.compile(
+    r"\b(still|open|ongoing|(?<!what is )(?<!what was )(?<!whats )going on|active|running|unresolved|unsolved"
+    r"|pending|persist\w*|right now"
+    r"|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
+)
+
+
+def list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer:
+    """Which incidents are over, or which went on up to the end of the recording."""
+    chosen = [one for one in incidents if is_over(one, asked.analysis) == over]
+    rest = [one for one in incidents if one not in chosen]
+    values: dict[str, Value] = {
+        "n": len(chosen),
+        "all": len(incidents),
+        "end_time_s": max(map(find_end, chosen))
+        if over and chosen
+        else asked.analysis.capture.end_s,
+        "name": asked.view.name_of((chosen or rest)[0].device),
+    }
+    word = "over" if over else "open"
+    line = say(
+        f"incidents_{word}" if chosen else f"incidents_none_{word}",
+        asked.reply(bool(chosen)),
+        **values,
+    )
+    facts = [describe_incident(one, asked) for one in (chosen or rest)[:_MOST]]
+    return Answer(line, tuple(facts), listing=True)
+
+
+def describe_incident(incident: Incident, asked: Asked) -> Fact:
+    """One incident in a list: how severe, what, since when, its state and id."""
+    state = short_state(incident.id, asked.history) if asked.history else _ACTIVE
+    if state == _ACTIVE and is_over(incident, asked.analysis):
+        state = "over"
+    start_s, _ = find_start(incident)
+    return say(
+        "incident_one",
+        severity=incident.severity,
+        what=incident.facts[0].text if incident.facts else asked.view.name_of(incident.device),
+        start_time_s=start_s,
+        state=state,
+        id=incident.id,
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was judged beside the incidents: one sentence, the health of each device without one,
+    and how many have to do with one."""
+
+    line: Fact
+    devices: tuple[Health, ...]
+    blamed: int
+
+    @property
+    def well(self) -> int:
+        """How many were judged normal."""
+        return sum(one.standing == "normal" for one in self.devices)
+
+
+def find_blamed(analysis: Analysis) -> set[str]:
+    """Addresses that have to do with an incident."""
+    incidents = analysis.incidents
+    return {end for one in incidents for end in (one.device, *one.peers, *one.related)}
+
+
+def judge_all(analysis: Analysis) -> Judged:
+    """What was judged: who is well, who is undecided and why; the one all-clear of lists."""
+    blamed = find_blamed(analysis)
+    addresses = list_machines(analysis)
+    rest = [one for one in addresses if one not in blamed]
+    known = [judge_health(one, analysis.verdicts, analysis.view) for one in rest]
+    well = [one for one in known if one.standing == "normal"]
+    unclear: dict[str, list[str]] = {}
+    for one in known:
+        if one.standing != "normal":
+            unclear.setdefault(name_health(one), []).append(analysis.view.name_of(one.device))
+    reasons = listed((f"{listed(names, _MOST)} ({why})" for why, names in unclear.items()), _MOST)
+    counts = {"well": len(well), "unclear": len(known) - len(well)}
+    if not known:
+        kind = "judged_rest_none" if blamed else "judged_nothing"
+    elif unclear:
+        kind = "judged_some" if well else "judged_none"
+    else:
+        kind = "judged_rest_well" if blamed else "judged_all_well"
+    line = say(kind, "", None, **counts, names=reasons)
+    return Judged(line, tuple(known), len(addresses) - len(known))

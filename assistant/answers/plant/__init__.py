@@ -1,0 +1,1 @@
+"""About the plant: its devices, who they are, their past, and the documents about them."""

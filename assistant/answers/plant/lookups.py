@@ -1,0 +1,199 @@
+"""Whether names are resolved: answers of the resolvers, failures, silence."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.requests import OUTCOMES, is_refused
+
+_MOST = 8
+_DNS = 53
+_FEW, _MUCH = 0.01, 0.2  # of questions without an answer, or of those for names that do not exist
+
+
+def answer_dns(asked: Asked, headline: Fact) -> Answer:
+    """Whether names are resolved: answers of the resolvers, failures, silence."""
+    rows = asked.requests
+    rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(OUTCOMES)]
+    named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
+    if rows.empty and named is not None:
+        return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
+    if rows.empty:
+        return _count_dns_flows(asked)
+    bad = (rows["outcome"] == "unanswered") | (is_refused(rows) & (rows["code"] != 3))
+    if _WHICH.match(asked.query.plain) and not _SERVERS.search(asked.query.plain):
+        return _name_clients(asked, rows, bad)
+    facts = tuple(describe_requests(rows, asked.view, refused=True))
+    if line := _tell_aspect(asked, rows, bad):
+        return Answer(line, (*(named.facts if named else ()), *facts, *asked.sensor))
+    if named is not None:
+        return _tell_incident(asked, headline, named, rows[~bad], facts)
+    share = float(bad.mean())
+    kind = "dns_works" if share < _FEW else "dns_partly" if share < 0.5 else "dns_fails"
+    reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
+    unknown = rows[rows["code"] == 3]
+    values: dict[str, Value] = {"name": asked.name, "asked": len(rows), "unknown": len(unknown)}
+    if kind == "dns_works" and len(unknown) >= _MUCH * len(rows):  # it answers that there is none
+        names = unknown["name"].dropna().astype("str").value_counts().index
+        spoken = listed((f"“{one}”" for one in names), 3)
+        return Answer(say("dns_no_such_name", **values, names=spoken), facts)
+    return Answer(say(kind, reply, **values, failed=int(bad.sum())), facts)
+
+
+def answer_failing_names(asked: Asked) -> Answer | None:
+    """Which names failed, where a resolver in trouble is meant, or whom it misled; None where neither is
+    asked."""
+    incident = asked.incident
+    meant = incident is not None and incident.label == "name_resolution" and bool(incident.facts)
+    if incident is None or not meant:
+        return None
+    asks_whom = _WHICH.match(asked.query.plain) or _WHOM.search(asked.query.plain)
+    misled = kind_of(incident.facts[0]) in ("misled", "misleads")
+    if misled and asks_whom:
+        known = dict.fromkeys((*incident.peers, *incident.related))
+        clients = [one for one in known if one in asked.view.local and one != incident.device]
+        names = asked.view.names_of(clients, _MOST)
+        line = say(
+            "dns_misled", n=len(clients), names=names, name=asked.view.name_of(incident.device)
+        )
+        return Answer(line, incident.facts)
+    if not _NAMES.search(asked.query.plain):
+        return None
+    if not misled:
+        plant = asked.about(asked.device if asked.device != incident.device else "", asked.span)
+        return answer_dns(plant, incident.facts[0])
+    if (
+        kind_of(incident.facts[0]) == "misleads"
+    ):  # it says which names, and what they were answered with
+        return Answer(incident.facts[0], incident.facts[1:])
+    rows = asked.view.exchanges
+    rows = rows[(rows["protocol"] == "dns") & (rows["server"] == incident.device)]
+    rows = rows[rows["ts"].between(incident.start_s, incident.end_s)]
+    ends = [*incident.peers, *incident.related]
+    order = rows.loc[rows["client"].isin(ends), "name"].dropna().astype("str").value_counts()
+    if order.empty:
+        return None
+    shown = [f"“{one}” ({name_times(int(n))})" for one, n in order.items()]
+    counts: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(order)}
+    line = say(
+        "dns_asked_then", "unclear", name=asked.view.name_of(incident.device),
+        names=listed(shown, _MOST), **counts,
+    )  # fmt: skip
+    return Answer(line, incident.facts)
+
+
+def _tell_aspect(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
+    """How fast it answers, who is asked, which names fail, that it lives; None where none of that is
+    asked for."""
+    if asked.query.measure == "delay":
+        return describe_delay(rows, _name_servers(asked, rows))
+    if _SERVERS.search(asked.query.plain):
+        return say("dns_servers", names=_name_servers(asked, rows), asked=len(rows))
+    failing = bad if bad.any() else rows["code"] == 3
+    if failing.any() and (counted := _count_names(asked, rows, failing)):
+        return counted
+    # A resolver that answers with failures is not down.
+    answered = rows["outcome"].isin(("answered", "refused"))
+    if not (_LIVES.search(asked.query.plain) and answered.mean() >= 0.5 and bad.any()):
+        return None
+    return say(
+        "dns_lives", asked.is_well(True), n=int(answered.sum()), asked=len(rows),
+        failed=int(bad.sum()), names=_name_servers(asked, rows),
+    )  # fmt: skip
+
+
+def _tell_incident(
+    asked: Asked, headline: Fact, named: Incident, good: pd.DataFrame, facts: tuple[Fact, ...]
+) -> Answer:
+    """What is known of the resolver in trouble, or that it resolves again."""
+    told = (*named.facts[1:], *facts, *asked.sensor)
+    good = good[(good["server"] == named.device) & (good["ts"] > find_end(named))]
+    if good.empty or asked.query.negative or not is_over(named, asked.analysis):
+        return Answer(begin(headline, asked.is_well(False)), told, whole=True)
+    values: dict[str, Value] = {
+        "start_time_s": find_start(named)[0], "end_time_s": find_end(named),
+        "name": asked.view.name_of(named.device),
+    }  # fmt: skip
+    return Answer(say("dns_again", asked.is_well(True), **values), (*named.facts[:1], *told))
+
+
+def _name_servers(asked: Asked, rows: pd.DataFrame) -> str:
+    return asked.view.names_of(dict.fromkeys(rows["server"].astype("str")))
+
+
+_SERVERS = re.compile(
+    r"^(?:and )?(?:which|what|who|welche\w*|que|cual\w*) (?:\w+ ){0,2}(?:name ?servers?|dns(?: servers?)?"
+    r"|resolvers?)\b"
+    r"(?!.*\b(?:wrong|fail\w*|down|broken|matter|problem)\b)"
+)
+_NAMES = re.compile(
+    r"\b(?:which|what|welche) (?:\w+ )?(?:names?|hosts?|hostnames?|domains?|namen)\b"
+)
+_SHARE = re.compile(r"\b(?:percent\w*|per cent|share|ratio|rate|prozent|anteil|porcentaje)\b")
+_LIVES = re.compile(
+    r"\banswers? (?:at all|anything)\b"
+    r"|\b(?:down|dead|gone|off|offline|unreachable|silent|alive|up|online|reachable|running|there|tot|aus|caid[oa])\b"
+)
+_WHICH = re.compile(
+    r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
+    r"|plcs?|sensors?|cameras?|geraete?|equipos?|dispositivos?))\b"
+)
+
+
+_WHOM = re.compile(
+    r"\b(?:whom|who (?:was|were|got|is|are) (?:misled|wrong\w*|lied)|wem|a quien\w*)\b"
+)
+
+
+def _count_names(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
+    """Which names failed, or which share of the questions; None where neither is asked for."""
+    values: dict[str, Value] = {
+        "n": int(bad.sum()), "asked": len(rows), "part_share": float(bad.mean()), "name": asked.name,
+    }  # fmt: skip
+    if _NAMES.search(asked.query.plain) and (names := rows.loc[bad, "name"].dropna()).size:
+        listing = listed((f"“{one}”" for one in names.astype("str").value_counts().index), _MOST)
+        return say("dns_names", names=listing, **values)
+    return say("dns_share", **values) if _SHARE.search(asked.query.plain) else None
+
+
+def _name_clients(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Answer:
+    """Whose names failed, the one with the most failures first."""
+    each = bad.groupby(rows["client"].astype("str")).agg(["sum", "size"])
+    each = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    if each.empty:
+        return Answer(say("dns_clients_none", asked=len(rows)), asked.sensor)
+    names = [
+        f"{asked.view.name_of(str(one))} ({int(row['sum'])} of {int(row['size'])})"
+        for one, row in each.iterrows()
+    ]
+    values: dict[str, Value] = {f"c{at}": int(n) for at, n in enumerate(each.to_numpy().ravel())}
+    line = say("dns_clients", n=len(each), names=listed(names, _MOST), **values)
+    return Answer(line, tuple(describe_requests(rows[bad], asked.view, refused=True)))
+
+
+def _count_dns_flows(asked: Asked) -> Answer:
+    """What a log without the content of answers says: which questions got none."""
+    talks = asked.view.flow_slots
+    talks = talks[talks["port"] == _DNS]
+    for one in filter(None, (asked.device, asked.second)):
+        talks = talks[(talks["src"] == one) | (talks["dst"] == one)]
+    if talks.empty:
+        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
+    each = talks.groupby("flow").agg(
+        src=("src", "first"), dst=("dst", "first"), got=("dst_pkts", "sum")
+    )
+    vain = each["got"] == 0
+    share = float(vain.mean())
+    facts = [
+        say("dns_flow", "", client=asked.view.name_of(src), server=asked.view.name_of(dst), n=len(mine),
+            failed=int((mine["got"] == 0).sum()))
+        for (src, dst), mine in each.groupby(["src", "dst"], sort=False)
+    ]  # fmt: skip
+    reply: Reply = "unclear" if share < _FEW else asked.is_well(False)
+    line = say("dns_counted", reply, name=asked.name, failed=int(vain.sum()), n=len(each))
+    return Answer(line, tuple(facts[:_MOST]))

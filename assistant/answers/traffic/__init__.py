@@ -1,0 +1,1 @@
+"""From the tables of traffic: who, what, how many, how often, how fast."""
