@@ -99,12 +99,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation as it is kept: its number, whose it is, about what, and since when."""
+    """A conversation as it is kept: its number, whose it is, and about what."""
 
     id: int
     who: str
     capture: str
-    started_s: float
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ class History:
         """The conversations of a person, or the one of a number where it is that person's, newest
         first."""
         sql = (
-            "SELECT id, who, capture, started_s FROM conversations WHERE who = ?1"
+            "SELECT id, who, capture FROM conversations WHERE who = ?1"
             " AND (?2 IS NULL OR id = ?2) ORDER BY id DESC"
         )
         return [Talk(**row) for row in self.file.rows(sql, who, number)]

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
 from assistant.answers.attacks.denials import find_contrary
-from assistant.answers.incidents.aftermath import answer_outcome
 from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.incidents.sides import HARM
 from assistant.answers.plant.descriptions import describe_requests, name_times
@@ -51,8 +50,7 @@ def list_of_device(
 def answer_several(asked: Asked) -> Answer | None:
     """All incidents that a question about one device means; None where it means one, or something else."""
     return (
-        answer_outcome(asked)  # of the one that a talk is about
-        or _answer_both_kinds(asked)
+        _answer_both_kinds(asked)
         or _answer_ours(asked)
         or _answer_outages(asked)
         or _answer_identity(asked)
