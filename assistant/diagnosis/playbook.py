@@ -26,6 +26,7 @@ class Playbook(Strict):
         said: how people call it in a remark, a regular expression; "" for its name alone.
         asked: how a question calls it, a regular expression over the plain question; "" where
             another query asks for it.
+        blamed: how a question calls it that takes it for the cause of something else, likewise.
         source, target: what the device does, or what happens to it; they follow its name in a
             sentence.
         gloss: what that means, for someone who has not met the word.
@@ -64,6 +65,7 @@ class Playbook(Strict):
     excludes: tuple[str, ...] = ()
     said: str = ""
     asked: str = ""
+    blamed: str = ""
 
     def does(self, role: str) -> str:
         """What a device in the role of an incident does or suffers; it follows its name."""
@@ -190,6 +192,15 @@ def find_symptoms(question: str) -> set[str]:
         for label in LABELS
         if label != NORMAL
         and (label in named or any(word in words for word in read_playbook(label).symptoms))
+    }
+
+
+def find_blamed(plain: str) -> set[str]:
+    """Labels that a plain question names where it takes them for a cause."""
+    return {
+        label
+        for label in LABELS
+        if label != NORMAL and (blamed := read_playbook(label).blamed) and re.search(blamed, plain)
     }
 
 

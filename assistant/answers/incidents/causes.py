@@ -19,6 +19,7 @@ from assistant.diagnosis.choosing import (
 )
 from assistant.diagnosis.playbook import (
     find_asked,
+    find_blamed,
     find_cause,
     find_place,
     find_remedy,
@@ -125,7 +126,7 @@ def _find_blamed(asked: Asked, words: str) -> _Blamed:
     labels |= {"name_resolution"} if DNS.search(plain) else set()
     for side in find_sides(plain):
         labels |= set(_SHOWN_AS.get(side, ()))
-    labels |= {label for label, said in _SAID.items() if said.search(plain)}
+    labels |= find_blamed(plain)
     known = worst_first([one for one in asked.analysis.incidents if one.facts])
     mine = [one for one in known if not devices or any(map(one.touches, devices))]
     meant = [one for one in mine if one.label in labels or _is_called(one, plain)]
@@ -135,22 +136,6 @@ def _find_blamed(asked: Asked, words: str) -> _Blamed:
     device = devices[0] if devices else ""
     alone = re.fullmatch(r"(?:it |the |from |by )*dev\W*(?:s|itself|alone|only)?", plain.strip())
     return _Blamed(tuple(meant), device, not alone and bool(labels))
-
-
-# Kinds of trouble that other questions name by verbs.
-_SAID = {
-    "recon": re.compile(r"\b(?:scans?|scanning|sweep|nmap|escaneo)\b"),
-    "brute_force": re.compile(r"\b(?:guess\w*|passwords?|telnet|logins?)\b"),
-    "spoofing": re.compile(r"\b(?:arp|spoof\w*|between|man in the middle)\b"),
-    "unauthorized_command": re.compile(r"\b(?:writes?|writing|wrote|commands?)\b"),
-    "exfiltration": re.compile(r"\b(?:uploads?|exfil\w*|transfer|theft)\b"),
-    "c2": re.compile(r"\b(?:beacon\w*|calls? (?:out|home)|malware|virus)\b"),
-    "misconfiguration": re.compile(
-        r"\bwrong (?:\w+ )?(?:port|address|ip|gateway|unit|password|id)\b"
-    ),
-    "dos": re.compile(r"\b(?:connections?|sessions?|pings?)\b"),
-    "service_down": re.compile(r"\bntp\b|\btime ?server\b|\bcrash\w*"),
-}
 
 
 def _is_called(incident: Incident, plain: str) -> bool:
