@@ -81,3 +81,21 @@ def test_a_silence_is_over_where_its_device_was_heard_again(before_end_s, over):
     incident = silence(end_s=end_s)
     incident = replace(incident, facts=(quiet,))
     assert is_over(incident, make_analysis((incident,))) is over
+
+
+@pytest.mark.parametrize(
+    ("before_end_s", "pkts", "label", "over"),
+    [
+        (5.3, 4000, "dos", True),  # forty a second, and then none for five
+        (1.3, 4000, "dos", False),
+        (5.3, 90, "dos", False),  # one in a second may come again
+        (5.3, 4000, "exfiltration", False),  # which pauses
+    ],
+)
+def test_a_flood_is_over_seconds_after_its_last_packet(before_end_s, pkts, label, over):
+    analysis = make_analysis(())
+    end_s = analysis.view.last_s - before_end_s
+    values = {"pkts": pkts, "since_time_s": end_s - 100.0, "until_time_s": end_s}
+    fact = make_fact("pings", "{pkts:packet} from {since_time_s} to {until_time_s}.", values)
+    incident = replace(silence(end_s=end_s), label=label, start_s=end_s - 100.0, facts=(fact,))
+    assert is_over(incident, make_analysis((incident,))) is over

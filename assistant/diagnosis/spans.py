@@ -8,6 +8,8 @@ from assistant.facts.spells import BEGINS, ENDS
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
 _OVER = {"over_time_s", "again_time_s", "back_time_s"}  # it was seen to work afterwards
+_FLOODS, _COUNTED = ("dos", "ddos"), ("pkts", "connections")
+_DENSE_PER_S, _PAUSED_S = 10.0, 2.0
 _GAPS = 2.0  # so many of its own pauses without it end what comes again and again
 
 
@@ -41,17 +43,28 @@ def find_end(incident: Incident) -> float:
 
 def is_over(incident: Incident, analysis: Analysis) -> bool:
     """Whether it was over before the capture ended: seen to work again, or not seen any more for a
-    minute and for longer than its own pauses."""
+    minute and for longer than its own pauses; a flood, which has none, for two seconds."""
     # A fact that has no such moment to tell carries 0, or the end of the capture.
     moments = (float(fact.values.get(one, 0)) for fact in incident.facts for one in _OVER)
     if any(0 < at_s < analysis.view.end_s for at_s in moments):
         return True
+    if _is_dense(incident):
+        return find_end(incident) < analysis.view.last_s - _PAUSED_S
     pause_s = max(
         (_pause_s(fact.values) for fact in incident.facts[:2] if "times" in fact.values),
         default=0.0,
     )
     end_s = max(find_end(incident), incident.end_s)
     return end_s < analysis.capture.end_s - max(_STILL_S, _GAPS * pause_s)
+
+
+def _is_dense(incident: Incident) -> bool:
+    """Whether what its first fact counts came so fast, between moments, that a pause is an end."""
+    values = incident.facts[0].values if incident.facts else {}
+    moment = find_end(incident) % _EDGE_S != 0
+    span_s = max(find_end(incident) - find_start(incident)[0], 1.0)
+    counted = max(float(values.get(name, 0.0)) for name in _COUNTED)
+    return moment and incident.label in _FLOODS and counted >= _DENSE_PER_S * span_s
 
 
 def _pause_s(values: dict) -> float:

@@ -48,7 +48,8 @@ def answer_outcome(asked: Asked) -> Answer | None:
         return told
     if not all(map(focus.touches, named)) or (spoken and focus.label not in spoken):
         return None
-    if asked.query.names_device and not _SUCCESS.search(asked.query.plain):
+    of_named = _SUCCESS.search(asked.query.plain) or _GOES_ON.match(asked.query.plain)
+    if asked.query.names_device and not of_named:
         return None
     return (
         _tell_success(asked, focus)
@@ -156,6 +157,8 @@ def _count_opened(asked: Asked, focus: Incident) -> Answer | None:
 _GOES_ON = re.compile(
     rf"^{_SO}(?:does|is|are|do) {_THEY} still(?: (?:do\w*|going|happening|at it|active|running|on|attacking|flooding"
     rf"|calling|sending|scanning|writing|trying|so|it|that|this|like that))*\W*$"
+    rf"|^{_SO}(?:is|does) {DEVICE} still (?:do\w*|at it|attack\w*|flood\w*|scan\w*|call\w*|send\w*|writ\w*|try\w*)"
+    r"(?: (?:it|that|this|so))*\W*$"
     rf"|^{_SO}still(?: (?:going|on|active|running|happening|there|now))*\W*$"
     rf"|^{_SO}(?:(?:sigue|siguen|continua|todavia|aun)(?: (?:sigue|asi|activo|activa|ahora|en marcha|pasando))*)\W*$"
     rf"|^{_SO}(?:laeuft|geht|macht|tut|ist|sind) (?:{_THEY} )?(?:das )?(?:immer )?noch"

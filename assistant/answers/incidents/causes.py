@@ -325,6 +325,10 @@ def _tell_effect(asked: Asked, cause: Incident, words: str) -> Answer | None:
     if not device:
         return None
     fares = describe_fares(asked.view, device, cause)
+    if cause.label not in ATTACKS and cause.touches(device):
+        return Answer(
+            say("cause_itself", asked.reply(True), what=cause.facts[0].text), cause.facts[1:]
+        )
     if fares is not None and kind_of(fares) == "fares_well":
         return Answer(begin(fares, "no"), cause.facts)
     line = say(

@@ -32,6 +32,7 @@ from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
 
 _MOST = 8
+_FAILED_SHARE = 0.05
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
@@ -312,7 +313,11 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
         return Answer(line, (*asked.found.facts, *facts), whole=True)
     values["last_time_s"] = float(rows.loc[rows["outcome"] != "unanswered", "ts"].max())
     if vain:
-        return Answer(say("answers_partly", asked.is_well(2 * vain < len(rows)), **values), facts)
+        # "did it fail?" is not denied of who left every twentieth request without an answer.
+        most = _FAILED_SHARE if asked.query.negative else 0.5
+        return Answer(
+            say("answers_partly", asked.is_well(vain < most * len(rows)), **values), facts
+        )
     kind = "answers_refuses" if refused else "answers_all"
     fails = asked.query.negative and bool(refused)  # "did it refuse?", not "is it down?"
     reply = asked.reply(True) if fails else asked.is_well(True)
