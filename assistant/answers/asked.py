@@ -52,6 +52,8 @@ _ENDED = re.compile(
     r"\b(?:gone|over(?! (?:which|what|the|an?|tcp|udp|port|telnet|ssh|mqtt|modbus|https?|\d))"
     r"|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
 )
+# Kinds of query that are about documents, remarks or packets, and not about what an incident is.
+OF_NO_INCIDENT = frozenset(("manual", "code", "before", "feedback", "help", "packets"))
 # Who asks for a name, a time or a number is not asking whether.
 OPEN = re.compile(
     r"^(?:(?:and|so|but|ok|hi|hello|und|y)\W+)*(?:who|whom|whose|what|which|why|when|where|how|since when|wer"

@@ -4,6 +4,8 @@ afterwards; and machines that took the place of another, by its address."""
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from assistant.facts.fact import Fact, Proof, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
@@ -73,8 +75,14 @@ def find_replacement(view: TrafficView, address: str) -> Replacement | None:
     """The machine that speaks by an address since another one that did has fallen silent; None where
     both speak by turns, where one claims the address and never speaks by it, where hands could not
     have exchanged them so quickly, and where the inventory names another than the new one."""
-    turns = view.times_by_mac(address)
-    if len(turns) != 2 or len(view.macs_of(address)) != 2:
+    if view.flow_macs is None or len(view.macs_of(address)) != 2:
+        return None
+    sent = view.sent_by(address)
+    opened, answered = view.flow_macs.iloc[sent["flow"]].to_numpy(object).T
+    times = sent.groupby(np.where(sent["out"], opened, answered))
+    turns = times.agg(first_s=("sent_first_s", "min"), last_s=("sent_last_s", "max"))
+    turns = turns.rename_axis("mac").reset_index().sort_values("first_s")
+    if len(turns) != 2:
         return None
     before, after = turns.iloc[0], turns.iloc[1]
     known = {one.mac.lower() for one in view.plant.devices if one.address == address and one.mac}

@@ -45,6 +45,8 @@ class TrafficView:
             tells yet, a sentence each.
         start_s: seconds since the epoch; start of the first slot.
         end_s: end of the last slot.
+        flow_macs: hardware addresses of both ends of each flow, where any address has several; None
+            where none has.
         contacts: of a plant watched live, first contacts with ports outside, of which the view may
             no longer hold the first call.
         whole_since_s: of a plant watched live, since when nothing that was seen was let go.
@@ -71,7 +73,7 @@ class TrafficView:
         self._macs = _read_macs(capture.flows)
         self._openers = _read_macs(capture.flows, _SIDES[:1])
         shared = any(len(macs) > 1 for macs in self._macs.values())
-        self._flow_macs = capture.flows[[mac for _, mac in _SIDES]] if shared else None
+        self.flow_macs = capture.flows[[mac for _, mac in _SIDES]] if shared else None
         # One device is asked about again and again; a capture of a million flows is searched for
         # it once.
         self._flows: dict[str, pd.DataFrame] = {}
@@ -104,18 +106,6 @@ class TrafficView:
     def openers_of(self, address: str) -> list[str]:
         """Hardware addresses from which an address opened connections."""
         return sorted(self._openers.get(address, ()))
-
-    def times_by_mac(self, address: str) -> pd.DataFrame:
-        """When an address sent first and last from each of its hardware addresses: ``mac first_s
-        last_s`` in the order of time; empty where it has one only."""
-        sent = self.sent_by(address)
-        if self._flow_macs is None or len(self._macs.get(address, ())) < 2:
-            return pd.DataFrame(columns=["mac", "first_s", "last_s"])
-        ends = self._flow_macs.iloc[sent["flow"]]
-        opened, answered = (ends[mac].to_numpy(object) for _, mac in _SIDES)
-        times = sent.groupby(np.where(sent["out"], opened, answered))
-        found = times.agg(first_s=("sent_first_s", "min"), last_s=("sent_last_s", "max"))
-        return found.rename_axis("mac").reset_index().sort_values("first_s", ignore_index=True)
 
     def addresses_at(self, mac: str) -> list[str]:
         """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from assistant.answers.asked import Answer, Asked, Reply, say, say_span
+from assistant.answers.asked import OF_NO_INCIDENT, Answer, Asked, Reply, say, say_span
 from assistant.answers.attacks.intrusion import find_hostile, list_known, name_hostile
 from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.incidents.sides import find_sides
@@ -76,7 +76,6 @@ _AGAIN = re.compile(
     r"|otra vez)\b"
 )
 _MINE = re.compile(r"\b(?:i|we|ich|man|wir|puedo|podemos)\b")
-_OF_OTHERS = frozenset(("manual", "code", "before", "feedback", "help", "packets"))
 
 
 def answer_action(asked: Asked) -> Answer | None:
@@ -86,7 +85,7 @@ def answer_action(asked: Asked) -> Answer | None:
     if _PAST.match(plain):
         return None
     again = _AGAIN.search(plain) and not _MINE.search(plain)
-    if again and asked.incident is not None and asked.query.kind not in _OF_OTHERS:
+    if again and asked.incident is not None and asked.query.kind not in OF_NO_INCIDENT:
         return _answer_again(asked, asked.incident)
     if _STOP.search(plain) and asked.incident is not None and asked.incident.facts:
         return _answer_stop(asked, asked.incident)

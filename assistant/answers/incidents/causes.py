@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant.answers.asked import OPEN, Answer, Asked, Reply, begin, say
+from assistant.answers.asked import OF_NO_INCIDENT, OPEN, Answer, Asked, Reply, begin, say
 from assistant.answers.incidents.sides import HARM, find_sides
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.topics import DNS
@@ -75,7 +75,6 @@ _ITSELF = re.compile(
     r"^\W*(?:of |for |an |de )?(?:it|that|this|them|all|everything|das|es|eso|esto)?\W*$"
 )
 _NEAR, _AT_ONCE_S, _SOON_S = 0.4, 1.0, 60.0
-_OF_OTHERS = frozenset(("manual", "code", "before", "feedback", "help", "packets"))
 # What a side is, as incidents show it.
 _SHOWN_AS = {
     "network": ("packet_loss", "flapping", "congestion"), "load": ("congestion",),
@@ -87,7 +86,12 @@ def answer_cause(asked: Asked) -> Answer | None:
     """Whether what a question takes for a cause is one; None where it asks nothing of the kind, or nothing
     that was found tells."""
     words = asked.question[:MAX_CHARS].lower().strip(" ?!.")
-    if OPEN.match(words) or _OUGHT.match(words) or asked.either or asked.query.kind in _OF_OTHERS:
+    if (
+        OPEN.match(words)
+        or _OUGHT.match(words)
+        or asked.either
+        or asked.query.kind in OF_NO_INCIDENT
+    ):
         return None
     form = next((found for one in _FORMS if (found := one.search(words))), None)
     if form is None:

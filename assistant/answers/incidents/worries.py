@@ -3,7 +3,17 @@
 import re
 from collections.abc import Sequence
 
-from assistant.answers.asked import OPEN, Answer, Asked, Reply, begin, find_incidents, say, say_span
+from assistant.answers.asked import (
+    OF_NO_INCIDENT,
+    OPEN,
+    Answer,
+    Asked,
+    Reply,
+    begin,
+    find_incidents,
+    say,
+    say_span,
+)
 from assistant.answers.attacks.attack import LIKE_WORK, is_own_work
 from assistant.answers.attacks.intrusion import list_known
 from assistant.answers.attacks.transfers import TRANSFER
@@ -56,7 +66,7 @@ _BROKEN = re.compile(
     r"\b(?:broken|defective|faulty|damaged|kaputt|defekt\w*|hinueber|rot[oa]|averiad[oa]|danad[oa]|estropead[oa])\b"
     r"|\bse (?:ha )?(?:romp\w*|rot[oa]|estrope\w*|averi\w*)\b"
 )
-_OF_OTHERS = frozenset(("manual", "code", "before", "feedback", "help", "packets", "numbers"))
+_OF_OTHERS = OF_NO_INCIDENT | {"numbers"}
 
 
 def asks_for_worry(plain: str) -> bool:

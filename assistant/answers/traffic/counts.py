@@ -305,23 +305,25 @@ def _requests(asked: Asked, measure: str) -> Answer:
     if measure in ("failed", "refused", "unanswered") and len(part) and _BY_WHOM.search(plain):
         return Answer(_add_clients(asked, say(f"count_{measure}", **values), part), facts)
     if measure in ("requests", "writes") and len(part):
-        step = (
-            part.sort_values("ts")
-            .groupby(["client", "server", "protocol"], observed=True)["ts"]
-            .diff()
-            .median()
-        )
-        if RATE.search(asked.query.plain) and len(part) > 1:
-            per_s = part.groupby(part["ts"].floordiv(1)).size()
-            rate: dict[str, Value] = {
-                "mean_per_s": len(part) / max(float(part["ts"].max() - part["ts"].min()), 1.0),
-                "peak": int(per_s.max()),
-                "at_time_s": float(per_s.idxmax()),
-            }
-            return Answer(say(f"count_{measure}_rate", **values, **rate), facts)
-        if pd.notna(step) and step >= SHORTEST_S and len(part) > 2:
-            return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
+        return Answer(_say_pace(asked, part, measure, values), facts)
     return Answer(say(f"count_{measure}", **values), facts)
+
+
+def _say_pace(asked: Asked, rows: pd.DataFrame, measure: str, values: dict[str, Value]) -> Fact:
+    """How many requests there were, and how many a second or how far apart, where that tells."""
+    if RATE.search(asked.query.plain) and len(rows) > 1:
+        per_s = rows.groupby(rows["ts"].floordiv(1)).size()
+        rate: dict[str, Value] = {
+            "mean_per_s": len(rows) / max(float(rows["ts"].max() - rows["ts"].min()), 1.0),
+            "peak": int(per_s.max()),
+            "at_time_s": float(per_s.idxmax()),
+        }
+        return say(f"count_{measure}_rate", **values, **rate)
+    pairs = rows.sort_values("ts").groupby(["client", "server", "protocol"], observed=True)
+    step = pairs["ts"].diff().median()
+    if pd.notna(step) and step >= SHORTEST_S and len(rows) > 2:
+        return say(f"count_{measure}_every", **values, every_s=float(step))
+    return say(f"count_{measure}", **values)
 
 
 _BY_WHOM = re.compile(

@@ -302,12 +302,8 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     answered, refused, vain = (int(counts.get(one, 0)) for one in OUTCOMES)
     facts = tuple(describe_requests(rows, asked.view, refused=True, most=4))
     values: dict[str, Value] = {
-        "name": name,
-        "asked": len(rows),
-        "answered": answered,
-        "refused": refused,
-        "unanswered": vain,
-    }
+        "name": name, "asked": len(rows), "answered": answered, "refused": refused, "unanswered": vain,
+    }  # fmt: skip
     if vain == len(rows):
         line = say("answers_nothing", asked.is_well(False), **values)
         return Answer(line, (*asked.found.facts, *facts), whole=True)
