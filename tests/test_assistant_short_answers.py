@@ -72,6 +72,18 @@ GOLDEN_QUESTIONS = {
     "incidents": ("boiler-house", "list the incidents"),
     "health": ("healthy", "is everything ok?"),
     "wrong": ("press-shop", "what is wrong?"),
+    "action": ("filling-line", "may I restart plc-4?"),
+    "outcome": ("boiler-house", "did they succeed?"),
+    "retried": ("filling-line", "does historian-1 try again?"),
+    "summary": ("tank-farm", "what do I tell my boss?"),
+    "meaning": ("tank-farm", "what does that mean?"),
+    "peak": ("filling-line", "when was it worst?"),
+    "fares": ("boiler-house", "did the others still get answers?"),
+    "earlier": ("filling-line", "was it fine before?"),
+    "cause": ("filling-line", "was a loose cable the cause of it?"),
+    "trend": ("tank-farm", "is it getting worse?"),
+    "related": ("boiler-house", "do they belong together?"),
+    "ended": ("filling-line", "did it come back by itself?"),
 }
 OF_A_CONVERSATION = {"help", "feedback"}
 CAPTURES = ("healthy", "dns-servfail", "healthy-one-direction-only")

@@ -14,7 +14,7 @@ from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attacks.attack import answer_side_of_attack
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
 from assistant.answers.attacks.transfers import answer_transfer
-from assistant.answers.by_kind import BY_KIND
+from assistant.answers.by_kind import BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
 from assistant.answers.incidents.aftermath import answer_outcome
 from assistant.answers.incidents.causes import answer_cause
@@ -28,15 +28,14 @@ from assistant.answers.incidents.events import (
     answer_still,
 )
 from assistant.answers.incidents.outages import answer_whom_it_hit
-from assistant.answers.incidents.peaks import answer_blame, answer_peak, answer_through
 from assistant.answers.incidents.reasons import answer_checks
-from assistant.answers.incidents.sides import answer_sides
-from assistant.answers.incidents.since import STILL_THERE
+from assistant.answers.incidents.sides import answer_blame, answer_sides
+from assistant.answers.incidents.since import STILL_THERE, answer_presence
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
-from assistant.answers.plant.lookups import answer_failing_names
+from assistant.answers.plant.lookups import answer_failing_names, answer_where
 from assistant.answers.plant.states import describe_state
-from assistant.answers.several import answer_several
+from assistant.answers.several import answer_all_of, answer_several
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.traffic.amounts import answer_amount
@@ -87,6 +86,7 @@ def answer(
     history: History | None = None,
     query: Query | None = None,
     focus: Incident | None = None,
+    listed: tuple[str, ...] = (),
 ) -> Diagnosis:
     """Answer a question about a capture.
 
@@ -98,6 +98,7 @@ def answer(
         history: states and remarks, where any are kept.
         query: what is asked for, where more than the words says so.
         focus: the incident that a talk is about.
+        listed: ids of the incidents that a talk listed last.
 
     Returns:
         A diagnosis whose first line answers the question.
@@ -112,7 +113,9 @@ def answer(
         if _is_plain(asked[0]) and all(_is_plain(one) or _names_act(one) for one in asked[1:]):
             return _answer_each(question, parts, asked, analysis, index, device, history, focus)
     query = query or read_query(question, names)
-    return _answer_one(question, query, analysis, index, device, history, focus=focus)
+    return _answer_one(
+        question, query, analysis, index, device, history, focus=focus, listed=listed
+    )
 
 
 def _answer_each(
@@ -188,6 +191,7 @@ def _answer_one(
     *,
     short: bool = False,
     focus: Incident | None = None,
+    listed: tuple[str, ...] = (),
 ) -> Diagnosis:
     span, everything = find_span(question, query.kind, analysis), analysis
     if span is not None:
@@ -200,7 +204,18 @@ def _answer_one(
         device is None
         and bool(found.mention.devices or found.mention.peers or found.mention.missing)
     )
-    asked = Asked(question, query, found, analysis, index, history, span, alike=alike, focus=focus)
+    asked = Asked(
+        question,
+        query,
+        found,
+        analysis,
+        index,
+        history,
+        span,
+        alike=alike,
+        focus=focus,
+        listed=listed,
+    )
     if found.mention.missing and not found.device:
         return explain(question, found, analysis, index)
     trouble = _answer_by_words(asked, everything, short=short)
@@ -210,6 +225,8 @@ def _answer_one(
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
+    if query.kind in OF_ONE and not query.guessed:
+        trouble = OF_ONE[query.kind](asked, headline) or trouble
     said = trouble or _answer_by_kind(asked, headline, whole.checks)
     if said is None:  # why, what is wrong: the diagnosis itself answers
         return replace(whole, kind=query.kind or "why")
@@ -229,10 +246,10 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out,
+    answer_where, answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out,
     answer_one_event, answer_order, answer_side_of_attack, answer_action, answer_fares, answer_cause,
-    answer_worry, answer_peak, answer_blame, answer_through, answer_outcome, answer_several, answer_sides,
-    answer_still, answer_back, answer_gap, answer_process, answer_earlier, answer_transfer,
+    answer_worry, answer_blame, answer_outcome, answer_several, answer_sides,
+    answer_presence, answer_still, answer_back, answer_gap, answer_process, answer_earlier, answer_transfer,
     answer_failing_names, answer_partner,
 )  # fmt: skip
 
@@ -240,8 +257,12 @@ _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
 def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer | None:
     """What the kind of a query asks for; None where the diagnosis itself answers."""
     query = asked.query
+    if every := answer_all_of(asked):
+        return every
     if query.kind == "checks":
         return answer_checks(asked, headline, checks)
+    if query.kind in OF_ONE:
+        return OF_ONE[query.kind](asked, headline) or answer_why(asked, headline)
     listed_by_guess = query.guessed and query.kind in _INVENTORIES and not query.aspect
     if listed_by_guess and asked.device and asked.incident and asked.incident.facts:
         return tell_incident(asked.incident)  # what ails it answers more than a list

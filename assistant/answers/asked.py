@@ -37,6 +37,10 @@ _POLAR = re.compile(
     r"|responde|funciona|alguien|debo"
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
+_OF_LIST = re.compile(
+    r"\b(?:they|them|these|those|which|what came|all|both|others?|rest|sie|diese|welche\w*|davon|alle|anderen?|ellos"
+    r"|ellas|estos|esos|cual\w*|todos|demas|otros)\b"
+)
 _SENTENCE = re.compile(
     r"[.;:!] | [-–] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|dev)\b)"
 )
@@ -123,7 +127,8 @@ def begin(fact: Fact, reply: Reply) -> Fact:
 def _go_on(text: str, fact: Fact) -> str:
     """A sentence as it goes on after a colon; a name at its beginning keeps its letters."""
     first = text.split(" ")[0]
-    named = any(isinstance(one, str) and one.startswith(first) for one in fact.values.values())
+    names = (one for one in fact.values.values() if isinstance(one, str) and not one.endswith("."))
+    named = any(one.startswith(first) for one in names)
     plain = first[1:].islower() or len(first) == 1
     return text if named or not plain else text[0].lower() + text[1:]
 
@@ -180,6 +185,7 @@ class Asked:
         guessed: what the query asks for is a guess, and so gets neither "yes" nor "no".
         alike: devices of a kind that the question names, "which plc"; the answer is one of them.
         focus: the incident that a talk is about, which need not be the one that the question means.
+        listed: ids of the incidents that the talk listed last.
     """
 
     question: str
@@ -192,6 +198,15 @@ class Asked:
     guessed: bool = False
     alike: tuple[str, ...] = ()
     focus: Incident | None = None
+    listed: tuple[str, ...] = ()
+
+    @property
+    def meant_by_list(self) -> list[Incident]:
+        """The incidents that the talk listed last, where "they", "these" or "which" mean those; else none."""
+        if self.query.names_device or not _OF_LIST.search(self.query.plain):
+            return []
+        known = {one.id: one for one in self.analysis.incidents if one.facts}
+        return [known[one] for one in self.listed if one in known]
 
     @property
     def view(self) -> TrafficView:

@@ -7,7 +7,19 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, tell_incident
 from assistant.answers.attacks.attack import answer_attack
 from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
+from assistant.answers.incidents.actions import answer_leave
+from assistant.answers.incidents.aftermath import answer_success
+from assistant.answers.incidents.briefs import answer_meaning, answer_summary
+from assistant.answers.incidents.causes import answer_cause
 from assistant.answers.incidents.condition import answer_affected, answer_health, answer_incidents
+from assistant.answers.incidents.course import (
+    answer_before_it,
+    answer_ended,
+    answer_faring,
+    answer_peak,
+    answer_retries,
+)
+from assistant.answers.incidents.events import answer_order, answer_related
 from assistant.answers.incidents.reasons import (
     TWICE,
     answer_against,
@@ -37,7 +49,7 @@ from assistant.answers.plant.inventory import (
 )
 from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.traffic.behaviour import answer_aspect, answer_does
-from assistant.answers.traffic.changes import answer_changed, asks_for_trend
+from assistant.answers.traffic.changes import answer_changed, answer_trend, asks_for_trend
 from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.traffic.partners import answer_who, names_no_act
 from assistant.answers.traffic.replies import ACCEPTED, answer_answers, answer_loss, still_talks
@@ -149,6 +161,39 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
     return answer_aspect(asked) or answer_who(asked)
 
 
+_HIT_PORTS = re.compile(
+    r"\bports? (?:was|were|is|are|got|did|does|has|it|he|they)?(?: \w+)? ?(?:hit|attacked|scanned|tried|flooded"
+    r"|targeted|tested|probed)\b"
+)
+
+
+def _answer_does(asked: Asked) -> Answer:
+    incident = asked.incident
+    attack = incident is not None and incident.label in ATTACKS and bool(incident.facts)
+    if (
+        incident
+        and attack
+        and not asked.query.names_device
+        and _HIT_PORTS.search(asked.query.plain)
+    ):
+        return tell_incident(incident)  # its own fact names them
+    return answer_does(asked)
+
+
+_OF_LOGINS = re.compile(
+    r"\b(?:log\w*|passwords?|sign\w*|credentials?|guess\w*|users?|accounts?|brute\w*|anmeld\w*|passwor\w*|sesion"
+    r"|contrasena\w*|usuari\w*)\b"
+)
+
+
+def _answer_logins(asked: Asked) -> Answer:
+    """Whether who was refused was let in; of an attack of another kind whether that had success."""
+    focus = asked.focus
+    other = focus is not None and focus.label in ATTACKS and focus.label != "brute_force"
+    told = answer_success(asked) if other and not _OF_LOGINS.search(asked.query.plain) else None
+    return told or answer_logins(asked)
+
+
 _SENT_THEM = re.compile(
     r"^(?:and )?who (?:sends?|sent|wrote|asked|tried) (?:them|these|those|it|that)\W*$"
 )
@@ -190,13 +235,29 @@ def is_elliptic(query: Query) -> bool:
     return short and query.kind == "who" and names_no_act(query)
 
 
+# What is asked of one incident; None where nothing of it tells.
+OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
+    "action": lambda asked, _: answer_leave(asked),
+    "outcome": lambda asked, _: answer_success(asked),
+    "retried": lambda asked, _: answer_retries(asked),
+    "summary": answer_summary,
+    "meaning": lambda asked, _: answer_meaning(asked),
+    "peak": lambda asked, _: answer_peak(asked),
+    "fares": lambda asked, _: answer_faring(asked),
+    "earlier": lambda asked, _: answer_order(asked) or answer_before_it(asked),
+    "cause": lambda asked, _: answer_cause(asked),
+    "trend": lambda asked, _: answer_trend(asked),
+    "related": lambda asked, _: answer_related(asked),
+    "ended": lambda asked, _: answer_ended(asked),
+}
+
 BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": lambda asked, headline: (
         answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
     ),
     "who": _answer_who,
-    "does": lambda asked, _: answer_does(asked),
+    "does": lambda asked, _: _answer_does(asked),
     "count": answer_count,
     "answers": answer_answers,
     "dns": answer_dns,
@@ -226,7 +287,7 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "hostile": lambda asked, headline: (
         answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
     ),
-    "logins": lambda asked, _: answer_logins(asked),
+    "logins": lambda asked, _: _answer_logins(asked),
     "place": answer_place,
     "bearer": lambda asked, _: answer_bearer(asked),
     "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
 from assistant.answers.attacks.denials import find_contrary
-from assistant.answers.incidents.condition import describe_incident
+from assistant.answers.incidents.condition import describe_incident, judge_all
 from assistant.answers.incidents.sides import HARM
 from assistant.answers.plant.descriptions import describe_requests, name_times
 from assistant.answers.traffic.partners import UNDER_CONTROL
@@ -23,14 +23,15 @@ from assistant.diagnosis.choosing import (
     find_targets,
     measure_part,
 )
-from assistant.diagnosis.playbook import find_asked, find_cause, read_playbook
+from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
+from assistant.questions.queries import specific_words
 from traffic.labels import ATTACKS
 
-_MOST = 8
+_MOST, _MOST_OF_PLANT = 8, 12
 
 
 def list_of_device(
@@ -100,6 +101,47 @@ def _name_each(incidents: Sequence[Incident]) -> dict[str, Value]:
         f"k{at}_time_s": part.values["start_time_s"] for at, part in enumerate(parts)
     }
     return values | {"kinds": listed((part.text for part in parts), _MOST)}
+
+
+_OF_TROUBLE = frozenset(("health", "wrong", "why"))
+
+
+def answer_all_of(asked: Asked) -> Answer | None:
+    """All incidents of the device that is named, or of the plant, where nothing says which is meant: "is edge-1
+    ok?", "what is wrong?"; None where words mean one, or there are no two."""
+    plain, found = asked.query.plain, asked.found
+    if asked.query.kind not in _OF_TROUBLE or asked.span or asked.second or found.mention.alike:
+        return None
+    if (
+        find_asked(plain)
+        or find_symptoms(plain)
+        or set(specific_words(asked.question)) & _terms(asked)
+    ):
+        return None
+    if asked.device and not asked.query.names_device:
+        return None  # of what the talk is about
+    if asked.device:
+        reply = asked.all_is(False) if asked.query.kind == "health" else ""
+        mine = list_of_device(asked, asked.device)
+        return _tell(asked, "all_of_device", mine, asked.device, reply) if len(mine) > 1 else None
+    known = worst_first([one for one in asked.analysis.incidents if one.facts])
+    if len(known) < 2 or asked.focus is not None or found.mention.kind:
+        return None
+    first = found.incident if found.incident in known else known[0]
+    reply = asked.all_is(False) if asked.query.kind == "health" else ""
+    line = say("all_of_plant", reply, n=len(known), what=first.facts[0].text)
+    shown = [first, *(one for one in known if one is not first)][:_MOST_OF_PLANT]
+    facts = [describe_incident(one, asked) for one in shown]
+    if len(known) > len(shown):
+        facts.append(say("incidents_more", n=len(known) - len(shown)))
+    facts.append(judge_all(asked.analysis).line)
+    return Answer(line, tuple(facts), listing=True, about=first.device)
+
+
+def _terms(asked: Asked) -> set[str]:
+    """Words that tell one incident from another: those of its facts."""
+    texts = " ".join(one.facts[0].text for one in asked.analysis.incidents if one.facts)
+    return set(re.findall(r"[^\W\d_]{4,}", texts.lower()))
 
 
 _OR = re.compile(r"\b(?:or|oder|o)\b")

@@ -126,6 +126,7 @@ class Conversation:
         self._last: Diagnosis | None = None  # what was answered last, of whatever it was
         self._ask_again: Callable[[], Diagnosis] | None = None
         self._listed: tuple[str, ...] = ()  # whom the last list named
+        self._told: tuple[str, ...] = ()  # the incidents that the last list of such told of
         self._before = ""  # the device that a kept conversation was about last
         if number is not None and history is not None:
             last = next(iter(history.answers(conversation=number)), {})
@@ -189,7 +190,7 @@ class Conversation:
             analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
         focus = None if is_of_a_time(query, self.analysis) else now
         self._ask_again = partial(
-            answer, question, analysis, self.index, device, self.history, query, focus
+            answer, question, analysis, self.index, device, self.history, query, focus, self._told
         )
         diagnosis = self._write(self._ask_again())
         self._turn_to(diagnosis, query, mention)
@@ -224,9 +225,11 @@ class Conversation:
     def _is_of_incidents(self, place: re.Match[str], query: Query) -> bool:
         """Whether "the second one" means an incident and no device: where incidents were listed last,
         or nothing was; "the other one" also where the device has another and no list was asked for."""
+        now, last = self._incident(), self._last
         if is_of_incidents(place) or not self._listed or self._kind in _LISTS_INCIDENTS:
             return True
-        now, last = self._incident(), self._last
+        if last is not None and len(last.told) > 1:  # "4 incidents; the worst: …"
+            return True
         listed = last is not None and lists(last, self.analysis)
         return bool(
             place["other"]
@@ -261,7 +264,12 @@ class Conversation:
                 return moved
         if place is None or place["other"] or of_devices:
             return None
+        told = self._last.told if self._last else ()
         listed = worst_first(list(self.analysis.incidents))
+        if len(told) > 1:  # those of one device, as they were listed
+            listed = sorted(
+                (one for one in listed if one.id in told), key=lambda one: told.index(one.id)
+            )
         chosen = choose(place, tuple(one.id for one in listed), "")
         return next((one for one in listed if one.id == chosen), None)
 
@@ -295,6 +303,8 @@ class Conversation:
             self._missing = ""
         listed = read_listed(diagnosis, self.analysis, (*mention.devices, *mention.peers))
         self._last = diagnosis
+        if len(diagnosis.told) > 1:
+            self._told = diagnosis.told
         if len(listed) > 1:
             self._listed = listed
         # A question that was not understood leaves the focus where it is.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
-from assistant.diagnosis.choosing import find_culprits, is_bystander
+from assistant.diagnosis.choosing import find_culprits, find_targets, is_bystander
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import find_cause, read_playbook
@@ -192,6 +192,9 @@ def _leading(found: Investigation) -> Fact | None:
     return found.facts[0] if kind_of(found.facts[0]) in HEADLINES | _TELLING else None
 
 
+_MOST_ENDS = 3  # of an attack, in the first line
+
+
 def _headline(found: Investigation, analysis: Analysis) -> str:
     mention, incident = found.mention, found.incident
     if mention.missing and not found.device:
@@ -225,8 +228,21 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
     elif found.device != incident.device and found.device not in find_culprits(incident):
         cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"
+    else:
+        return f"{_CERTAINTY[found.standing]}: {who} {_act(incident, analysis)}, {_when(incident, analysis)}."
     does = read_playbook(incident.label).does(incident.role)
     return f"{_CERTAINTY[found.standing]}: {who} {does}, {_when(incident, analysis)}."
+
+
+def _act(incident: Incident, analysis: Analysis) -> str:
+    """What a device does or suffers, and of an attack to whom or by whom."""
+    does = read_playbook(incident.label).does(incident.role)
+    suffers = incident.role == "target"
+    if incident.label not in ATTACKS or ":" in does or (suffers and incident.label == "spoofing"):
+        return does
+    ends = find_culprits(incident) if suffers else find_targets(incident)
+    names = listed(map(analysis.view.name_of, ends), _MOST_ENDS)
+    return f"{does}: {names}" if names else does
 
 
 def _when(incident: Incident, analysis: Analysis) -> str:
@@ -236,7 +252,8 @@ def _when(incident: Incident, analysis: Analysis) -> str:
             show("end_time_s", incident.end_s) if analysis.view.live else "the end of the capture"
         )
         return f"since {start} and still at {last}"
-    return f"from {start} to {show('end_time_s', incident.end_s)}"
+    end = show("end_time_s", incident.end_s)
+    return f"at {start}" if start == end else f"from {start} to {end}"
 
 
 def _explanation(incident: Incident, analysis: Analysis) -> list[str]:

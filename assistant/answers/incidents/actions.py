@@ -12,7 +12,7 @@ from assistant.answers.traffic.behaviour import name_uses
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits, find_targets, is_bystander
 from assistant.diagnosis.compose import find_checks
-from assistant.diagnosis.playbook import find_asked, find_place, find_remedy
+from assistant.diagnosis.playbook import find_asked, find_place, find_remedy, read_playbook
 from assistant.diagnosis.spans import find_end, is_over
 from assistant.facts.fact import Fact, Value, kind_of
 from assistant.questions.entities import list_names, worst_first
@@ -22,7 +22,8 @@ from traffic.labels import ATTACKS
 _MOST = 5
 # What asks for leave or advice; "did somebody restart it?" asks what happened.
 _ASKS_LEAVE = re.compile(
-    r"^(?:(?:and|so|ok|but|then|und|y|pero|aber)\W+)*(?:may|can|could|should|shall|must|do|does|would|will|need"
+    r"^(?:(?:and|so|ok|but|then|und|y|pero|aber)\W+)*(?:may|can|could|should|shall|must|do|would|will|need"
+    r"|does (?:it |this |that |a |the |an |\w+ )*(?:help|mend|fix|solve|bring)"
     r"|is (?:it|there|a|an|dev) (?:\w+ )?(?:safe|ok|okay|possible|risk|danger|\w+ing)|safe to|ok to|what|which|how"
     r"|darf|kann|soll\w*|muss|muessen|duerfen|koennen|puedo|podemos|debo|debemos|hay que|tengo que|tenemos que|se puede"
     r"|conviene|is there)\b"
@@ -98,6 +99,40 @@ def answer_action(asked: Asked) -> Answer | None:
     return None
 
 
+def answer_leave(asked: Asked) -> Answer | None:
+    """Whether what is proposed helps: by the act that is named, else what has to be changed instead; None
+    where nothing is known that calls for it."""
+    plain, incident = asked.query.plain, asked.incident
+    if _PAST.match(plain):  # "could somebody have unplugged it?"
+        return _answer_place(asked, incident)
+    for words, told in _ACTIONS:
+        if words.search(plain) and (said := told(asked)):
+            return said
+    if incident is None or not incident.facts:
+        return None
+    known = find_remedy(incident.label, incident.facts)
+    names = (
+        _name_sources(asked, [incident]) if incident.label in ATTACKS else asked.name_ends(incident)
+    )
+    over = is_over(incident, asked.analysis)
+    line = say(
+        "leave_over" if over else "leave", "", text=read_playbook(incident.label).consequence,
+        remedy=known.remedy, names=names, end_time_s=find_end(incident),
+    )  # fmt: skip
+    return Answer(line, incident.facts, checks=tuple(find_checks(incident)), steps=True)
+
+
+def _answer_place(asked: Asked, incident: Incident | None) -> Answer | None:
+    """Where a fault lies, where it is asked whether somebody did a thing to the device."""
+    if incident is None or not incident.facts or incident.label in ATTACKS:
+        return None
+    place = find_place(incident.label, incident.facts)
+    line = say(
+        "place", "unclear" if asked.polar else "", place=place, names=asked.name_ends(incident)
+    )
+    return Answer(line, incident.facts, standing="inconclusive")
+
+
 def _reply(asked: Asked, yes: bool) -> Reply:
     """Who asks for leave wants "yes" or "no", whatever the words; not who asks which or how."""
     return "" if _WHICH.match(asked.query.plain) else "yes" if yes else "no"
@@ -114,7 +149,8 @@ _KEEP = re.compile(
     r"|\bdran ?lassen|\bdejar\w* conectad"
 )
 _SWAP = re.compile(
-    r"\b(?:swap|replace|exchange|tauschen|austauschen|auswechseln|ersetzen|sustituir)\b"
+    r"\b(?:swap\w*|replac\w*|exchang\w*|tauschen|austauschen|auswechseln|ersetzen|sustituir|(?:new|neue[ns]?|nuev[oa])"
+    r" (?:cables?|plugs?|switch|ports?|cards?|suppl(?:y|ies)|wires?|device|machine|one|plc|kabel|stecker|geraet))\b"
     r"(?! (?:\w+ ){0,2}(?:passwords?|settings?|config\w*|address\w*|ports?|values?))"
 )
 

@@ -19,6 +19,7 @@ from assistant.answers.asked import (
     tell_incident,
 )
 from assistant.answers.attacks.intrusion import answer_logins
+from assistant.answers.incidents.course import answer_retries
 from assistant.answers.plant.descriptions import describe_fares, describe_requests
 from assistant.answers.traffic.partners import KINDS_OF
 from assistant.detection.incidents import Incident
@@ -86,6 +87,8 @@ _REPLIED = re.compile(
 )
 _ACCEPTED = re.compile(r"\b(?:accept\w*|angenommen|acept\w*|took effect)\b")
 _HIT = ("dos", "ddos")
+_GOES_OUT = ("c2", "exfiltration")
+_ASKED_MANY = 10  # requests: who sends so many asks the program, and not for open ports alone
 
 
 def _tell_success(asked: Asked, focus: Incident) -> Answer | None:
@@ -95,6 +98,32 @@ def _tell_success(asked: Asked, focus: Incident) -> Answer | None:
         return None
     if asked.query.names_device and not _ACCEPTED.search(asked.query.plain):
         return None  # "did plc-3 keep working?" asks how who is hit fares
+    return tell_success(asked, focus)
+
+
+def answer_success(asked: Asked) -> Answer | None:
+    """Whether what somebody tried worked: of an attack by what the other end answered, of a fault whether it
+    works again; None where no incident is meant."""
+    incident = asked.incident
+    if incident is None or not incident.facts:
+        return None
+    if _GETS_IN.search(asked.query.plain) and incident.label not in _ENTERS:
+        return None
+    over = is_over(incident, asked.analysis)
+    if told := tell_success(asked, incident) or answer_retries(asked):
+        return told
+    return Answer(say_span(asked, incident, asked.reply(over)), incident.facts)
+
+
+_GETS_IN = re.compile(
+    r"\b(?:g[eo]t|came|come|broke|break|let|log\w*|made|make) (?:\w+ )?(?:in|into|inside)\b|\b(?:rein|drin|hinein\w*"
+    r"|entr[oó]|entraron|dentro)\b"
+)
+_ENTERS = ("brute_force", "recon", "unauthorized_command", "misconfiguration", "mqtt_abuse")
+
+
+def tell_success(asked: Asked, focus: Incident) -> Answer | None:
+    """Whether what an attack tried worked, by what the other end answered; None where nothing tells."""
     if any(kind_of(one) == "login_refused" for one in focus.facts) or focus.label == "brute_force":
         query = replace(
             asked.query, plain="did it get in?", kind="logins", guessed=False, measure=""
@@ -110,7 +139,10 @@ def _tell_success(asked: Asked, focus: Incident) -> Answer | None:
     if focus.label in _HIT and (fares := describe_fares(asked.view, find_targets(focus)[0], focus)):
         well = kind_of(fares) == "fares_well"
         return Answer(begin(fares, "no" if well else "yes"), focus.facts)
-    if focus.label == "c2":
+    if focus.label in _HIT:
+        name = asked.view.name_of(find_targets(focus)[0])
+        return Answer(say("fares_unread", "unclear", name=name), focus.facts)
+    if focus.label in _GOES_OUT:
         reply: Reply = "no" if is_unanswered(focus.label, focus.facts) else "yes"
         return Answer(begin(focus.facts[0], reply), focus.facts[1:])
     return None
@@ -134,7 +166,19 @@ def _count_accepted(asked: Asked, focus: Incident) -> Answer | None:
 
 
 def _count_opened(asked: Asked, focus: Incident) -> Answer | None:
-    """Which ports accepted a connection of who scanned; None where none was tried over TCP."""
+    """Which requests of who scanned were answered, else which ports accepted a connection; None where
+    neither was tried."""
+    tried = asked.view.exchanges
+    tried = tried[
+        tried["client"].isin(find_culprits(focus)) & tried["server"].isin(find_targets(focus))
+    ]
+    ends: dict[str, Value] = {
+        "target": asked.view.names_of(find_targets(focus)), "source": asked.view.names_of(find_culprits(focus)),
+    }  # fmt: skip
+    if len(tried) >= _ASKED_MANY:
+        good = int(((tried["outcome"] == "answered") & ~is_refused(tried)).sum())
+        line = say("scan_asked", "yes" if good else "no", n=good, asked=len(tried), **ends)
+        return Answer(line, focus.facts)
     rows = asked.view.sessions
     rows = rows[
         rows["client"].isin(find_culprits(focus)) & rows["server"].isin(find_targets(focus))
@@ -145,8 +189,7 @@ def _count_opened(asked: Asked, focus: Incident) -> Answer | None:
     ports = sorted({int(one) for one in rows.loc[rows["opened"], "port"]})
     values: dict[str, Value] = {f"p{place}": port for place, port in enumerate(ports)}
     values |= {
-        "n": len(ports), "tried": int(rows["port"].nunique()), "ports": listed(map(str, ports)),
-        "target": asked.view.names_of(find_targets(focus)), "source": asked.view.names_of(find_culprits(focus)),
+        "n": len(ports), "tried": int(rows["port"].nunique()), "ports": listed(map(str, ports)), **ends,
     }  # fmt: skip
     line = say("scan_found", "yes", **values) if ports else say("scan_found_none", "no", **values)
     return Answer(line, focus.facts)
@@ -232,7 +275,8 @@ _HOW_MANY = re.compile(
     rf"^{_SO}(?:how (?:many|often|much)(?: times)?|wie (?:viele?|oft)|cuant[oa]s(?: veces)?)\W*$"
 )
 _WHO_DID = re.compile(
-    rf"^{_SO}(?:who (?:did|does|is doing|was doing|has done) (?:it|that|this|so)|by whom|von wem"
+    rf"^{_SO}(?:who (?:did|does|is doing|was doing|has done|is behind|was behind|caused)"
+    r" (?:it|that|this|so)|by whom|von wem"
     r"|wer (?:macht|tut|hat) (?:das|es)"
     r"(?: gemacht| getan)?|quien (?:lo )?(?:hizo|hace)(?: eso)?|por quien|de quien)\W*$"
 )
@@ -316,7 +360,6 @@ _SAME = re.compile(
     r"\bsame (?:guy|one|machine|attacker|source|address|culprit|person|people|host|device|ip|place|destination)s?\b"
     r"|^(?:and |the )?same\W*$|\b(?:derselbe|dieselbe|der gleiche|die gleiche)\b|\b(?:el mismo|la misma|los mismos)\b"
 )
-_GOES_OUT = ("c2", "exfiltration")
 _ADDRESS = re.compile(r"\b(?:address|ip|destination|place|adresse|ziel|direccion|destino)\b")
 
 

@@ -17,10 +17,11 @@ from assistant.answers.traffic.sessions import answer_close
 from assistant.answers.traffic.units import answer_units
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import is_bystander
+from assistant.diagnosis.choosing import attacks, find_culprits, is_bystander
 from assistant.diagnosis.health import Health, judge_health, name_health
+from assistant.diagnosis.playbook import find_remedy
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import is_name_alone
@@ -37,18 +38,66 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     if found.incident is not None and asks_now and is_over(found.incident, asked.analysis):
         # That it is over does not make it well: neither yes nor no.
         return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
+    if unharmed := _tell_unharmed(asked):
+        return unharmed
     if found.incident is not None:
         reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
         elsewhere = asked.query.negative and asked.device not in ("", found.incident.device)
         if found.mention.kind or elsewhere:
             # "is the cable broken?": no traffic says; "is the plc broken?": its client is.
             reply = ""
+        if _suffers(asked, found.incident):
+            cause = asked.view.name_of(found.incident.device)
+            headline = say("affected_yes", "", None, name=asked.name, cause=cause)
         return Answer(begin(headline, reply), found.facts, whole=True)
     unclear = found.standing != "normal"
     facts = found.facts
     if not asked.device and not unclear:
         facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
     return Answer(begin(headline, "unclear" if unclear else asked.all_is(True)), facts, whole=True)
+
+
+def _suffers(asked: Asked, incident: Incident) -> bool:
+    """Whether a device is a client of the server that an incident lies at."""
+    client = incident.facts[0].values.get("client") if incident.facts else ""
+    return (
+        incident.label not in ATTACKS and asked.device != incident.device and client == asked.name
+    )
+
+
+# What is tried at a device and does it no harm as long as it answers the others.
+_HARMLESS = frozenset(("recon", "brute_force", "mqtt_abuse", "dos", "ddos"))
+
+
+def _tell_unharmed(asked: Asked) -> Answer | None:
+    """Of who is only at the other end of an incident that nothing of its own was found: who is scanned and
+    answers all the same, a server that refuses a wrong password; None where it is harmed, or not known."""
+    incident, device = asked.incident, asked.device
+    if incident is None or not incident.facts or not device or asked.blind:
+        return None
+    known = [
+        one for one in asked.analysis.incidents if one.id != incident.id and one.touches(device)
+    ]
+    if device in find_culprits(incident) or any(not attacks(one, device) for one in known):
+        return None
+    values: dict[str, Value] = {"name": asked.name, "what": incident.facts[0].text}
+    if attacks(incident, device) and incident.label in _HARMLESS:
+        fares = describe_fares(asked.view, device, incident)
+        if fares is None or kind_of(fares) != "fares_well":
+            return None
+        return Answer(say("health_hit", "", None, **values), (fares, *incident.facts[1:]))
+    lies = set(find_remedy(incident.label, incident.facts).lies)
+    serves = incident.facts[0].values.get("server") == asked.name
+    if (
+        not serves
+        or incident.label in ATTACKS
+        or not lies
+        or lies & {"server", "program", "machine"}
+    ):
+        return None
+    cause = asked.view.name_of(incident.device)
+    line = say("broken_other_end", "", None, cause=cause, **values)
+    return Answer(line, incident.facts[1:])
 
 
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
@@ -110,7 +159,15 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
         return told
     if asked.query.unit is not None and (told := answer_units(asked)):
         return told
+    if _THE_OTHERS.match(asked.query.plain) and asked.meant_by_list:
+        rest = [
+            one for one in asked.meant_by_list if asked.focus is None or one.id != asked.focus.id
+        ]
+        line = say("other_incidents", n=len(rest))
+        return Answer(line, tuple(describe_incident(one, asked) for one in rest), listing=True)
     incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
+    if incident is not None and incident.facts and _ONLY.search(asked.query.plain):
+        return _tell_scope(asked, incident)
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
     if len(mention.devices) > 1 and not asked.query.names_device:
@@ -149,6 +206,35 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (*facts, headline))
 
 
+_THE_OTHERS = re.compile(
+    r"^(?:and |so |what about |und |y )*(?:the |die |l[oa]s )?(?:others?|other ones|rest|anderen|demas|otr[oa]s)\W*$"
+)
+_ONLY = re.compile(
+    r"\b(?:only|just|alone|isolated|single|one|nur|einzeln\w*|allein\w*|solo|unic[oa]|aislad[oa])\b"
+)
+# Labels of a server or a link that several suffer from.
+_SHARED = frozenset(("service_down", "name_resolution", "device_silent", "congestion", "ddos"))
+
+
+def _tell_scope(asked: Asked, incident: Incident) -> Answer:
+    """Whether one device alone has it: "only that one?"."""
+    view, main = asked.view, incident.device
+    known = worst_first([one for one in asked.analysis.incidents if one.facts])
+    same = [one for one in known if one.label == incident.label and one.device != main]
+    others = [one for one in dict.fromkeys((*incident.related, *incident.peers)) if one != main]
+    if same:
+        names = listed(dict.fromkeys(view.name_of(one.device) for one in same), _MOST)
+        line = say("affected_same_kind", "no", names=names, n=len(same))
+        return Answer(line, (*(one.facts[0] for one in same), *incident.facts))
+    if incident.label in _SHARED and len(others) > 1:
+        names = listed(map(view.name_of, others), _MOST)
+        line = say("affected_shared", "no", n=len(others), names=names)
+        return Answer(line, incident.facts)
+    with_whom = listed(map(view.name_of, others), _MOST)
+    kind = "affected_with" if others else "affected_alone"
+    return Answer(say(kind, "yes", name=view.name_of(main), names=with_whom), incident.facts)
+
+
 def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Incident]) -> Answer:
     """Which devices of a kind have to do with an incident: "which plcs are affected?"."""
     hit = [one for one in devices if any(each.touches(one) for each in incidents)]
@@ -179,8 +265,17 @@ def _share(asked: Asked, incidents: list[Incident]) -> Answer:
     return Answer(line, facts or asked.found.facts)
 
 
+_BY_IT = re.compile(r"\b(?:it|this|that|too|also|as well|auch|davon|tambien)\b")
+
+
 def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
     name = asked.view.name_of(device)
+    focus = asked.focus
+    if focus is not None and _BY_IT.search(asked.query.plain) and not focus.touches(device):
+        others = [one for one in incidents if one.touches(device)]
+        if others:
+            line = say("affected_other", "no", name=name, what=others[0].facts[0].text)
+            return Answer(line, focus.facts[:1])
     own = [one for one in incidents if one.device == device]
     touched = [one for one in incidents if device in (*one.peers, *one.related)]
     touched.sort(key=lambda one: is_bystander(one, device, asked.view))
@@ -223,7 +318,10 @@ def answer_incidents(asked: Asked) -> Answer:
     """Every incident, the worst or the earliest first, then what was judged and what could not be."""
     incidents = worst_first(list(asked.analysis.incidents))
     worst = incidents[0] if incidents else None
-    if asked.device:
+    if asked.meant_by_list:
+        incidents = worst_first(asked.meant_by_list)
+        worst = incidents[0]
+    elif asked.device:
         own = [one for one in incidents if one.touches(asked.device)]
         incidents, worst = own, own[0] if own else None
     ended = bool(ENDED.search(asked.query.plain))

@@ -32,12 +32,21 @@ _OTHERS = re.compile(
 def answer_earlier(asked: Asked) -> Answer | None:
     """What was seen of the machine that is talked about until the incident began, or whether it did
     before what it did then; None where that is not asked, or nothing is talked about."""
-    plain, incident = asked.query.plain, asked.incident
-    kinds = KINDS_OF.get(asked.query.relation)
+    plain, kinds = asked.query.plain, KINDS_OF.get(asked.query.relation)
     usually = bool(kinds) and asked.polar and bool(_USUALLY.search(plain))
     asks = usually or (_EARLIER.search(plain) and _DOES.search(plain) and not _OTHERS.search(plain))
-    if not asks or incident is None or asked.query.kind not in _OF_KINDS:
+    if not asks or asked.query.kind not in _OF_KINDS:
         return None
+    return tell_earlier(asked)
+
+
+def tell_earlier(asked: Asked) -> Answer | None:
+    """What who attacks, or else the device that is named, did until the incident began; None where nothing
+    is talked about."""
+    incident = asked.incident
+    if incident is None:
+        return None
+    kinds = KINDS_OF.get(asked.query.relation)
     named = asked.query.names_device and asked.device
     attacks = incident.label in ATTACKS and not named
     device = find_culprits(incident)[0] if attacks else asked.device or incident.device

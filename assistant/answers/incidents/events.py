@@ -1,6 +1,7 @@
 """Whether two incidents are one event, whether all is over, and how who is hit fares meanwhile."""
 
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -26,6 +27,7 @@ _ONE_EVENT = re.compile(
     r"|\b(?:events|incidents|both|two) (?:related|connected|linked)\b"
     r"|\bzusammenhang\b|\bzusammen\w*haengen\b|\bel mismo (?:evento|problema|incidente)\b"
 )
+_TWO = 2
 _HALVES = re.compile(
     r"\b(?:and|(?:before )?or(?: after)?|with|then|followed by|und|y|con)\b|[,;]", re.IGNORECASE
 )
@@ -34,7 +36,9 @@ _HALVES = re.compile(
 def answer_one_event(asked: Asked) -> Answer | None:
     """Whether the two incidents that a question speaks of are one event; None where it asks nothing of
     the kind, or there are no two. That they began together proves no common cause."""
-    if not _ONE_EVENT.search(asked.query.plain) or asked.query.kind in ("before", "count"):
+    if len(asked.meant_by_list) > _TWO or not _ONE_EVENT.search(asked.query.plain):
+        return None
+    if asked.query.kind in ("before", "count"):
         return None
     both = (asked.device, asked.second)
     if asked.second and any(all(map(one.touches, both)) for one in asked.analysis.incidents):
@@ -42,7 +46,10 @@ def answer_one_event(asked: Asked) -> Answer | None:
     two = _find_two(asked)
     if len(two) < 2:
         return None
-    first, second = two
+    return _tell_one_event(asked, *two)
+
+
+def _tell_one_event(asked: Asked, first: Incident, second: Incident) -> Answer:
     view, gap_s = asked.view, find_start(second)[0] - find_start(first)[0]
     shared = first.device == second.device
     line = say(
@@ -52,8 +59,68 @@ def answer_one_event(asked: Asked) -> Answer | None:
         second=read_playbook(second.label).short, second_name=view.name_of(second.device),
         gap_s=abs(gap_s),
     )  # fmt: skip
-    facts = tuple(describe_incident(one, asked) for one in two)
+    facts = tuple(describe_incident(one, asked) for one in (first, second))
     return Answer(line, facts, listing=True, standing="inconclusive")
+
+
+_FIRST = re.compile(
+    r"\b(?:before|after|first|earlier|later|order|sequence|vor|nach|zuerst|frueher|reihenfolge|antes|despues|primero"
+    r"|orden)\b"
+)
+
+
+def answer_related(asked: Asked) -> Answer | None:
+    """Whether two incidents belong together, or which came first; None where none is known."""
+    known = worst_first([one for one in asked.analysis.incidents if one.facts])
+    if not known:
+        return None
+    if len(known) == 1:
+        return Answer(
+            say("related_one", "", None, name=asked.view.name_of(known[0].device)), known[0].facts
+        )
+    if len(listed := asked.meant_by_list) > _TWO:
+        return _tell_of_list(asked, listed)
+    if _FIRST.search(asked.query.plain) and (told := answer_order(asked)):
+        return told
+    if told := answer_one_event(asked):
+        return told
+    focus = asked.focus or asked.incident
+    beside = [one for one in known if focus is not None and one.id != focus.id]
+    if focus is None or not beside:
+        return None
+    named = find_labelled(asked)
+    near = [one for one in beside if one in named] or [
+        one for one in beside if set(_ends_of(one)) & set(_ends_of(focus))
+    ]
+    other = min(near or beside, key=lambda one: abs(find_start(one)[0] - find_start(focus)[0]))
+    first, second = sorted([focus, other], key=lambda one: find_start(one)[0])
+    if _FIRST.search(asked.query.plain):
+        return _tell_order(asked, first, second, "")
+    return _tell_one_event(asked, first, second)
+
+
+def _tell_of_list(asked: Asked, listed: list[Incident]) -> Answer:
+    """Which of the listed incidents came first, or which device most of them have in common."""
+    view = asked.view
+    by_time = sorted(listed, key=lambda one: find_start(one)[0])
+    if _FIRST.search(asked.query.plain):
+        first = by_time[0]
+        line = say(
+            "order_of_list", "", None, n=len(listed), what=read_playbook(first.label).short,
+            name=view.name_of(first.device), start_time_s=find_start(first)[0],
+        )  # fmt: skip
+        return Answer(line, tuple(describe_incident(one, asked) for one in by_time), listing=True)
+    ends = Counter(end for one in listed for end in dict.fromkeys(_ends_of(one)))
+    name, n = ends.most_common(1)[0]
+    kind = "shared_by_list" if n > 1 else "shared_by_none"
+    shared = [one for one in by_time if name in _ends_of(one)] if n > 1 else by_time
+    line = say(kind, "unclear", n=n, all=len(listed), name=view.name_of(name))
+    facts = tuple(describe_incident(one, asked) for one in shared)
+    return Answer(line, facts, listing=True, standing="inconclusive")
+
+
+def _ends_of(incident: Incident) -> tuple[str, ...]:
+    return (incident.device, *incident.peers[:2])
 
 
 _IT = re.compile(r"\b(?:it|him|her|them)\b", re.IGNORECASE)
@@ -76,17 +143,22 @@ _BEFORE = ("before", "vor", "antes")
 def answer_order(asked: Asked) -> Answer | None:
     """Which of two incidents came first: "was plc-1 down before or after the flood?"; None where that is not
     asked, or there are no two."""
+    if len(asked.meant_by_list) > _TWO:
+        return None
     question = asked.question[:MAX_CHARS].lower()
     of_it = _ORDER_OF_IT.match(question) if asked.focus is not None and asked.span is None else None
     found = of_it or _ORDER.search(question)
     two = (_find_beside_it(asked, of_it["other"]) if of_it else _find_two(asked)) if found else []
     if found is None or len(two) < 2:
         return None
-    first, second = two
-    end_s, begins_s = find_end(first), find_start(second)[0]
     reply: Reply = ""
     if of_it and not _ORDER.search(question) and asked.focus:
-        reply = "yes" if (first.id == asked.focus.id) == (of_it["side"] in _BEFORE) else "no"
+        reply = "yes" if (two[0].id == asked.focus.id) == (of_it["side"] in _BEFORE) else "no"
+    return _tell_order(asked, two[0], two[1], reply)
+
+
+def _tell_order(asked: Asked, first: Incident, second: Incident, reply: Reply) -> Answer:
+    end_s, begins_s = find_end(first), find_start(second)[0]
     line = say(
         "order_overlaps" if end_s > begins_s else "order",
         reply,
@@ -94,7 +166,8 @@ def answer_order(asked: Asked) -> Answer | None:
         second=read_playbook(second.label).short, second_name=asked.view.name_of(second.device),
         first_time_s=find_start(first)[0], begin_time_s=begins_s, end_time_s=end_s,
     )  # fmt: skip
-    return Answer(line, tuple(describe_incident(one, asked) for one in two), listing=True)
+    facts = tuple(describe_incident(one, asked) for one in (first, second))
+    return Answer(line, facts, listing=True)
 
 
 def _find_beside_it(asked: Asked, other: str) -> list[Incident]:

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span, tell_incident
 from assistant.answers.attacks.attack import doubt_of
-from assistant.answers.incidents.condition import describe_incident
+from assistant.answers.incidents.condition import answer_affected, describe_incident
 from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.sides import reply_by_side
 from assistant.answers.plant.documents import find_quotations
 from assistant.answers.plant.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
 from assistant.answers.several import list_of_device
 from assistant.answers.traffic.changes import say_first
+from assistant.answers.traffic.replies import answer_loss
+from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import OWN, find_culprits
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.compose import find_checks
@@ -19,7 +21,7 @@ from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.spans import is_over
-from assistant.diagnosis.standing import verdict_fact
+from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.sensor import sensor_facts
@@ -34,6 +36,10 @@ def answer_consequence(asked: Asked, headline: Fact) -> Answer:
     """What comes of it where nobody acts, and how soon somebody should; what the process makes of it,
     traffic does not say."""
     incident = asked.incident
+    if incident is not None and _OTHERS.search(asked.query.plain):
+        return answer_affected(asked, headline)
+    if _LOSES.search(asked.query.plain):  # "did we lose any values?"
+        return answer_loss(asked, headline)
     if incident is None:
         reply: Reply = "unclear" if asked.found.standing != "normal" else ""
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
@@ -46,6 +52,12 @@ def answer_consequence(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (headline, *over, say("consequence_process")), whole=True)
 
 
+_LOSES = re.compile(
+    r"\b(?:los[et]|losing|miss(?:ing|ed)?|verlor\w*|perd\w+) (?:\w+ ){0,2}(?:values?|data|readings?|records?"
+    r"|measurements?|messages?|packets?|werte?|daten|valores|datos)\b"
+)
+# "does it hurt anybody else?"
+_OTHERS = re.compile(r"\b(?:any(?:one|body)?|some(?:one|body)|who|whom|to) (?:else|others?)\b")
 _CLOSES = re.compile(
     r"\b(?:no|not an?|never mind|rule out|exclude|close (?:the|this|that) (?:ticket|case|file|matter)|without)\b"
 )
@@ -125,8 +137,16 @@ def answer_certainty(asked: Asked, headline: Fact) -> Answer:
 
 def answer_against(asked: Asked, headline: Fact) -> Answer:
     """What numbers rule out, and what they leave open."""
-    apart = asked.found.apart
+    apart, incident = asked.found.apart, asked.incident
     facts = (*apart.open, *apart.excluded)
+    if incident is not None and (
+        reply := reply_by_side(asked, incident)
+    ):  # "could it be the cable?"
+        place = find_place(incident.label, incident.facts)
+        line = say("place", reply, place=place, names=asked.name_ends(incident))
+        return Answer(line, (headline, *facts))
+    if incident is not None and _WOULD_TELL.search(asked.query.plain):
+        return _tell_what_tells(incident)
     if asked.incident is None:
         return Answer(say("against_nothing", name=asked.name), (headline, *asked.found.facts))
     if apart.open:
@@ -134,6 +154,22 @@ def answer_against(asked: Asked, headline: Fact) -> Answer:
     if not facts and not doubt_of(asked):
         return Answer(say("against_none"), (headline,))
     return Answer(say("against_excluded", n=len(apart.excluded)), (*facts, *doubt_of(asked)))
+
+
+_WOULD_TELL = re.compile(
+    r"\b(?:would|could|can|will|might|do we need to|to) (?:\w+ ){0,2}(?:prove|proof|confirm|tell|show|settle"
+    r"|make sure|be sure)|\bmissing\b"
+)
+
+
+def _tell_what_tells(incident: Incident) -> Answer:
+    """What would make it sure: what its playbook says, else the first check."""
+    book, checks = read_playbook(incident.label), find_checks(incident)
+    doubt = book.doubt if is_unanswered(incident.label, incident.facts) else ""
+    text = doubt or checks[0][0].lower() + checks[0][1:]
+    return Answer(
+        say("what_tells", text=text), incident.facts, checks=tuple(checks), steps=not doubt
+    )
 
 
 def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer:

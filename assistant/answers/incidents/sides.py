@@ -8,11 +8,13 @@ from pathlib import Path
 
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.capture import SAMPLE_S
 from traffic.files import Strict, read_yaml
+from traffic.labels import ATTACKS
 
 
 class Side(Strict):
@@ -233,3 +235,26 @@ def _tell(asked: Asked, incident: Incident, kind: str, **names: str) -> Answer:
     reply: Reply = "unclear" if kind == "side_open" else ""
     line = say(kind, reply, place=place, names=asked.name_ends(incident), **names)
     return Answer(line, incident.facts, whole=True)
+
+
+_BLAME = re.compile(
+    r"\b(?:to blame|blame for|guilty|at fault|schuld|culpa|culpable|whose fault|whose doing)\b"
+)
+_WHO = re.compile(r"\b(?:who|whose|wer|quien|which|what|welche\w*|cual)\b")
+
+
+def answer_blame(asked: Asked) -> Answer | None:
+    """Whose fault it is: who attacks, else where it lies; None where that is not asked."""
+    plain, incident = asked.query.plain, asked.incident
+    if incident is None or not incident.facts or asked.either:
+        return None
+    if not (_BLAME.search(plain) and _WHO.search(plain)):
+        return None
+    culprits = find_culprits(incident)
+    if incident.label in ATTACKS:
+        line = say("blame_attack_of", names=asked.view.names_of(culprits))
+        return Answer(line, incident.facts, about=culprits[0])
+    place = find_place(incident.label, incident.facts)
+    at = find_end_of(asked, incident)
+    names = asked.view.name_of(at) if at else asked.name_ends(incident)
+    return Answer(say("blame_fault" if at else "place", place=place, names=names), incident.facts)

@@ -153,6 +153,18 @@ _LAST = re.compile(
 )
 
 
+def answer_presence(asked: Asked) -> Answer | None:
+    """Whether a device is still heard: "is it still connected?"; None where that is not asked."""
+    asks = asked.device and asked.polar and _CONNECTED.search(asked.query.plain)
+    return _say_last(asked) if asks else None
+
+
+_CONNECTED = re.compile(
+    r"\bstill (?:connected|online|plugged in|on(?: the)?(?: \w+)? network)\W*$|\bnoch (?:verbunden|am netz)\b"
+    r"|\bsigue conectad\w\b"
+)
+
+
 def _say_last(asked: Asked) -> Answer | None:
     """When a device sent its last packet; None where it sent none."""
     sent = asked.view.sent_by(asked.device)
@@ -160,7 +172,8 @@ def _say_last(asked: Asked) -> Answer | None:
         return None
     last_s = float(sent["until_s"].max())
     end_s = asked.view.last_s
-    reply = asked.reply(end_s - last_s <= LATELY_S) if STILL_THERE.search(asked.query.plain) else ""
+    asks = STILL_THERE.search(asked.query.plain) or _CONNECTED.search(asked.query.plain)
+    reply = asked.reply(end_s - last_s <= LATELY_S) if asks else ""
     values: dict[str, Value] = {"last_time_s": last_s, "before_s": max(end_s - last_s, 0.0)}
     line = say("last_seen", reply, name=asked.name, **values)
     return Answer(line, asked.known)

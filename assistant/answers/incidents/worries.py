@@ -52,9 +52,13 @@ _NORMAL = re.compile(
     r"|\b(?:planned|normal|legit|geplant) (?:or|oder)\b"
 )
 _PURPOSE = re.compile(
-    r"\b(?:is|was|ist|war|es|fue|could|can|may|might)\b.{0,50}\b(?:back-? ?ups?|sicherung|copia de seguridad|theft"
-    r"|stolen|robo|diebstahl|leak|updates?|upgrades?|replication|export|cloud service|maintenance|time sync"
+    r"\b(?:is|was|ist|war|es|fue|could|can|may|might)\b.{0,50}\b(?:back-? ?ups?|sicherung|copia de seguridad"
+    r"|updates?|upgrades?|replication|export|cloud service|maintenance|time sync"
     r"|health check)\b|\b(?:backup|update|export|maintenance) or\b"
+)
+_THEFT = re.compile(
+    r"^(?!.*\b(?:backup|sicherung|copia de seguridad)\b).*\b(?:thefts?|stolen|stole|steal\w*|leak\w*|gestohlen"
+    r"|diebstahl|robo|robad\w*|robaron)\b"
 )
 _TAMPERED = re.compile(
     r"\b(?:can|could|may|might|did|has|was|were|kann|koennte|puede\w*|pudo|hat)\b.{0,60}\b(?:chang\w*"
@@ -89,7 +93,9 @@ def answer_worry(asked: Asked) -> Answer | None:
         return told
     if asked.device and is_bystander(incident, asked.device, asked.view):
         return None
-    if asked.device and not find_symptoms(plain):  # what it does counts before what it only notices
+    if (
+        asked.device and asked.focus is None and not find_symptoms(plain)
+    ):  # what it does counts before what it only notices
         own = [one for one in list_of_device(asked, asked.device) if one.label in ATTACKS]
         incident = own[0] if own and incident.label not in ATTACKS else incident
     if _BROKEN.search(plain) and asked.device and not asked.found.mention.kind:
@@ -104,6 +110,8 @@ def answer_worry(asked: Asked) -> Answer | None:
         return Answer(line, incident.facts[1:])
     if _WORRY.search(plain) and not _OF_ALL.match(plain):
         return _tell(asked, incident, "worry", worried=True)
+    if _THEFT.search(plain):
+        return _answer_theft(asked)
     if _NORMAL.search(plain) or _PURPOSE.search(plain):
         return _tell(asked, incident, "planned", worried=False)
     return None
@@ -138,6 +146,18 @@ def _tell(asked: Asked, incident: Incident, kind: str, *, worried: bool) -> Answ
     return Answer(
         say("worry_over" if over else "worry_fault", "" if over else "yes", **values), rest
     )
+
+
+def _answer_theft(asked: Asked) -> Answer | None:
+    """What went outside as if carried off; None where nothing did."""
+    known = find_incidents(asked.about("", asked.span), ("exfiltration",))
+    found = [one for one in known if one is asked.incident] or known
+    if not found:
+        line = say("theft_none", "unclear" if asked.polar else "")
+        return Answer(line, asked.sensor, standing="inconclusive")
+    line = say("theft", "unclear" if asked.polar else "", what=found[0].facts[0].text)
+    rest = (*found[0].facts[1:], *(one.facts[0] for one in found[1:]))
+    return Answer(line, rest, standing="inconclusive")
 
 
 def _answer_tampered(asked: Asked) -> Answer | None:

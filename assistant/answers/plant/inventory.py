@@ -304,9 +304,14 @@ def answer_responsible(asked: Asked) -> Answer:
     return Answer(say(kind, name=name, contact=one.contact, zone=one.zone))
 
 
+def holds_code(asked: Asked) -> bool:
+    """Whether a question holds what looks like a code: 0x0B, SERVFAIL, E-431."""
+    return bool(_CODE.search(asked.question))
+
+
 def names_code(asked: Asked) -> bool:
     """Whether a question holds a code, or a word that may be one."""
-    return bool(_CODE.search(asked.question)) or not _SEEN.match(asked.query.plain)
+    return holds_code(asked) or not _SEEN.match(asked.query.plain)
 
 
 _SEEN = re.compile(

@@ -197,3 +197,28 @@ def _count_dns_flows(asked: Asked) -> Answer:
     reply: Reply = "unclear" if share < _FEW else asked.is_well(False)
     line = say("dns_counted", reply, name=asked.name, failed=int(vain.sum()), n=len(each))
     return Answer(line, tuple(facts[:_MOST]))
+
+
+_WHERE = re.compile(
+    r"^(?:and |so |but |ok |wo |donde )*(?:where(?: exactly| physically)? (?:is|are|was) (?:it|he|she|they|that one|that"
+    r"|dev"
+    r"|(?:that|this|the) (?:guy|machine|device|box|one|attacker|intruder|stranger|thing|laptop))|where do (?:i|we) find"
+    r" (?:it|him|dev)|(?:wo )?(?:ist|steht|haengt) (?:er|sie|es|das|dev)|(?:donde )?esta(?: dev| eso)?)"
+    r"(?: located| physically| exactly| connected| plugged in| standing| now)?\W*$"
+)
+
+
+def answer_where(asked: Asked) -> Answer | None:
+    """Where a machine stands, as far as plant.yaml or its hardware address tells; None where that is not
+    asked."""
+    device = asked.device or (asked.incident.device if asked.incident else "")
+    if not device or not _WHERE.match(asked.query.plain):
+        return None
+    plant, name = asked.analysis.plant, asked.view.name_of(device)
+    known = next((one for one in (plant.devices if plant else ()) if one.address == device), None)
+    if known is not None and known.zone:
+        return Answer(say("where_is", name=name, zone=known.zone), about=device)
+    macs = asked.view.macs_of(device)
+    if not macs or device not in asked.view.local:
+        return Answer(say("where_unseen", "", None, name=name), about=device)
+    return Answer(say("where_unknown", "", None, name=name, mac=macs[0]), about=device)

@@ -10,6 +10,7 @@ from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import Fact, kind_of
 from assistant.facts.requests import is_refused
+from traffic.capture import SAMPLE_S
 
 WORKED = re.compile(
     r"\b(?:work(?:ed|ing)?|function(?:ed)?|succe\w+|go through|went through|funktioniert|gingen?|funciono"
@@ -17,6 +18,7 @@ WORKED = re.compile(
     r"|\b(?:did|has|was|were) (?:\w+ )?(?:answer(?:ed)?|connect(?:ed)?|ok|fine|accept(?:ed)?)\b"
 )
 _LEARNS_S = 60.0  # before it there is too little to say what was before
+_JUST_BEFORE_S = 1.0
 _FEWEST = 5  # events that show a rhythm
 _STEADY = 0.25  # of the median gap: most gaps of a rhythm are within
 _EVEN = 0.05  # apart so little, gaps are alike
@@ -42,7 +44,9 @@ def answer_worked(asked: Asked) -> Answer | None:
     if times.empty:
         sessions = asked.view.sessions
         held = sessions[_between(sessions, ends) & ~sessions["ended"].isin(_VAIN)]
-        times, kind = held.loc[held["start_s"] < start_s, "start_s"], "worked_connections"
+        # Who is let in and turned away at once is no success.
+        early = held["start_s"] < start_s - _JUST_BEFORE_S
+        times, kind = held.loc[early, "start_s"], "worked_connections"
     if len(times):
         line = say(
             kind, asked.reply(True), name=name, n=len(times), first_time_s=float(times.min()),
@@ -99,9 +103,13 @@ def _between(rows: pd.DataFrame, ends: set[str]) -> pd.Series:
 
 
 def find_failures(asked: Asked, incident: Incident) -> pd.Series:
-    """When something failed that an incident is about: requests in vain or refused, else connections
-    that broke."""
+    """When something failed that an incident is about: what was sent again, by slot; requests in vain or
+    refused; else connections that broke."""
     start_s, end_s = find_start(incident)[0], max(find_end(incident), incident.end_s)
+    if incident.label == "packet_loss":
+        again = asked.view.evidence_of(incident.device, ("retransmission",))
+        again = again[again["slot"].between(start_s // SAMPLE_S, end_s // SAMPLE_S)]
+        return (again["slot"].repeat(again["count"].astype(int)) * SAMPLE_S).astype(float)
     rows = asked.view.exchanges
     mine = (rows["client"] == incident.device) | (rows["server"] == incident.device)
     failed = rows[mine & ((rows["outcome"] == "unanswered") | is_refused(rows))]

@@ -202,7 +202,7 @@ def answer_changed(asked: Asked) -> Answer:
     """What is different since the incident began, else in the second half of the capture."""
     view, incident = asked.view, asked.incident
     if asks_for_trend(asked):
-        return _answer_trend(asked)
+        return answer_trend(asked)
     if asked.device and _IS_NEW.search(asked.query.plain) and (seen := say_first(asked)):
         return seen
     if asked.device and _CHANGES.search(asked.query.plain):  # "did ws-1 change anything?"
@@ -274,7 +274,7 @@ def asks_for_trend(asked: Asked) -> bool:
     return bool(_TREND.search(asked.query.plain))
 
 
-def _answer_trend(asked: Asked) -> Answer:
+def answer_trend(asked: Asked) -> Answer:
     """Whether what fails fails more often: the second half of the incident against the first."""
     incident = asked.incident
     if incident is None:
@@ -289,6 +289,7 @@ def _answer_trend(asked: Asked) -> Answer:
     before, after = int((ts < middle_s).sum()), int((ts >= middle_s).sum())
     worse, better = after >= _MORE * before, before >= _MORE * after
     kind = "trend_more" if worse else "trend_less" if better else "trend_same"
+    kind += "_lost" if incident.label == "packet_loss" else ""
     asked_for = better if _BETTER.search(asked.query.plain) else worse
     line = say(
         kind, asked.reply(asked_for), name=name, before=before, after=after, start_time_s=start_s,

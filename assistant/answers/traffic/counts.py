@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded, tell_incident
+from assistant.answers.attacks.intrusion import answer_hostile
 from assistant.answers.incidents.since import answer_since
 from assistant.answers.plant.descriptions import (
     SHORTEST_S,
@@ -16,7 +17,7 @@ from assistant.answers.plant.descriptions import (
 )
 from assistant.answers.plant.inventory import answer_devices, propose_devices
 from assistant.answers.plant.past import answer_interval
-from assistant.answers.topics import COUNTED, DNS, tell_measured
+from assistant.answers.topics import COUNTED, CULPRIT, DNS, tell_measured
 from assistant.answers.traffic.partners import FLOODS, KINDS_OF, answer_talk
 from assistant.answers.traffic.sessions import (
     LASTS,
@@ -66,6 +67,8 @@ def _count_by_words(asked: Asked, headline: Fact) -> Answer | None:
     """What more words than the measure ask for: how many attackers, how long, how fast a scan; None
     where the measure says it."""
     measure, plain, incident = asked.query.measure, asked.query.plain, asked.incident
+    if asked.polar and asked.query.relation == "outside":
+        return answer_talk(asked)  # "was there traffic to the internet?"
     hit = asked.device and measure == "packets" and _HITS.search(plain)
     if hit and (floods := find_incidents(asked, FLOODS)):
         return tell_incident(floods[0])
@@ -171,8 +174,13 @@ def _count_in_focus(asked: Asked) -> Answer | None:
     return tell_measured(incident, asked.query.measure)
 
 
+_ATTACKERS = re.compile(rf"\b(?:{CULPRIT})s?\b")
+
+
 def _machines(asked: Asked) -> Answer:
-    """How many machines: that call outside, that are asked, or that there are."""
+    """How many machines: that attack, that call outside, that are asked, or that there are."""
+    if _ATTACKERS.search(asked.query.plain):
+        return answer_hostile(asked)
     if asked.query.relation == "outside":
         return answer_talk(asked)
     if "unit" in asked.query.plain and (units := count_units(asked)):

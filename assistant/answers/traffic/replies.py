@@ -29,6 +29,7 @@ from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.requests import OUTCOMES, is_often, is_refused
 from assistant.facts.sensor import find_blindness
 from assistant.questions.entities import list_addresses
+from traffic.labels import ATTACKS
 from traffic.plant import is_group
 
 _MOST = 8
@@ -63,7 +64,16 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
         kind = "loss_little" if again else "loss_none"
         least = again < _LOST_SHARE * pkts and not asked.blind
         lost = say(kind, name=asked.name, resent=again, pkts=pkts, lost_share=again / max(pkts, 1))
-        return Answer(headline, (*asked.incident.facts, *((lost,) if least else ())), whole=True)
+        if asked.incident.label in ATTACKS:
+            return (
+                Answer(lost, asked.incident.facts, whole=True)
+                if least
+                else Answer(headline, asked.incident.facts)
+            )
+        if least and asked.incident.facts:
+            line = say("loss_beside", lost=lost.text, what=asked.incident.facts[0].text)
+            return Answer(line, (lost, *asked.incident.facts), whole=True)
+        return Answer(headline, asked.incident.facts, whole=True)
     lossy_lines = find_incidents(asked, _LOSSES)
     if lossy_lines:
         first, *rest = (fact for one in lossy_lines for fact in one.facts)
