@@ -109,10 +109,8 @@ def answer_success(asked: Asked) -> Answer | None:
         return None
     if _GETS_IN.search(asked.query.plain) and incident.label not in _ENTERS:
         return None
-    over = is_over(incident, asked.analysis)
-    if told := tell_success(asked, incident) or answer_retries(asked):
-        return told
-    return Answer(say_span(asked, incident, asked.reply(over)), incident.facts)
+    told = tell_success(asked, incident) or answer_retries(asked)
+    return told or Answer(say_span(asked, incident, ""), incident.facts)
 
 
 _GETS_IN = re.compile(

@@ -213,6 +213,30 @@ def _tell_rest(asked: Asked, incident: Incident) -> Answer | None:
     return Answer(line, incident.facts)
 
 
+_RUNS = re.compile(
+    r"\b(?:plant|line|production|process|factory|anlage|linie|produktion|planta|linea|produccion)\b.*"
+    r"\b(?:runs?|running|works?|working|producing|going|laeuft|funciona|marcha)\b"
+)
+_LATELY_S = 60.0
+
+
+def answer_running(asked: Asked) -> Answer | None:
+    """How many requests in the plant were answered lately: "does the plant still run?"; None where that is not
+    asked, or nothing was read."""
+    if not asked.polar or asked.query.names_device or not _RUNS.search(asked.query.plain):
+        return None
+    if _WE.search(asked.query.plain):  # "can we keep the line running?"
+        return None
+    rows = asked.view.exchanges
+    rows = rows[rows["outcome"].isin(OUTCOMES) & (rows["ts"] >= asked.view.last_s - _LATELY_S)]
+    if len(rows) < _FEWEST:
+        return None
+    good = int((rows["outcome"] == "answered").sum())
+    line = say("runs", "unclear", n=good, asked=len(rows), width_s=_LATELY_S)
+    return Answer(line, asked.known, standing="inconclusive")
+
+
+_WE = re.compile(r"\b(?:we|i|wir|ich|podemos|puedo|safe|may|can|should)\b")
 _FORETOLD = re.compile(
     r"\b(?:signs?|warn\w*|hints?|announce\w*|led|lead|leading|coming|foresee\w*|predict\w*|symptoms?|precursors?"
     r"|vorzeichen|anzeichen|angekuendigt|senal\w*|aviso\w*)\b"

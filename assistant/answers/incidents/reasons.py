@@ -162,11 +162,15 @@ _WOULD_TELL = re.compile(
 )
 
 
+_LOOKS = re.compile(r"(?:Check|Look|Compare|Find|Ask|Read)\b")
+
+
 def _tell_what_tells(incident: Incident) -> Answer:
     """What would make it sure: what its playbook says, else the first check."""
     book, checks = read_playbook(incident.label), find_checks(incident)
     doubt = book.doubt if is_unanswered(incident.label, incident.facts) else ""
-    text = doubt or checks[0][0].lower() + checks[0][1:]
+    step = next((one for one in checks if _LOOKS.match(one)), checks[0])
+    text = doubt or step[0].lower() + step[1:]
     return Answer(
         say("what_tells", text=text), incident.facts, checks=tuple(checks), steps=not doubt
     )

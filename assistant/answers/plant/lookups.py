@@ -200,10 +200,9 @@ def _count_dns_flows(asked: Asked) -> Answer:
 
 
 _WHERE = re.compile(
-    r"^(?:and |so |but |ok |wo |donde )*(?:where(?: exactly| physically)? (?:is|are|was) (?:it|he|she|they|that one|that"
-    r"|dev"
-    r"|(?:that|this|the) (?:guy|machine|device|box|one|attacker|intruder|stranger|thing|laptop))|where do (?:i|we) find"
-    r" (?:it|him|dev)|(?:wo )?(?:ist|steht|haengt) (?:er|sie|es|das|dev)|(?:donde )?esta(?: dev| eso)?)"
+    r"^(?:and |so |but |ok |wo |donde )*(?:where(?: exactly| physically)? (?:is|are|was) (?:it|he|she|they|that one"
+    r"|that|dev|(?:that|this|the) (?:guy|machine|device|box|one|attacker|intruder|stranger|thing|laptop))"
+    r"|where do (?:i|we) find (?:it|him|dev)|(?:wo )?(?:ist|steht|haengt) (?:er|sie|es|das|dev)|(?:donde )?esta(?: dev| eso)?)"
     r"(?: located| physically| exactly| connected| plugged in| standing| now)?\W*$"
 )
 
