@@ -265,7 +265,10 @@ def test_every_form_of_a_question_is_answered_as_it_was_asked(tmp_path, question
     [
         ("may i start the machine with sensor-1 again?", "No: not before its set points"),
         ("can i restart sensor-1, somebody wrote to it", "No: not before its set points"),
-        ("did the writes to sensor-1 get through?", "Yes: 30 of 30 writes of 192.168.1.99"),
+        (
+            "did the writes to sensor-1 get through?",
+            "Yes: sensor-1 (192.168.1.40) accepted 30 of the 30 write commands",
+        ),
     ],
 )
 def test_what_was_written_to_is_not_called_ready(tmp_path, question, begins):

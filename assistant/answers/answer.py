@@ -16,10 +16,16 @@ from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
 from assistant.answers.attacks.transfers import answer_transfer
 from assistant.answers.by_kind import BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
-from assistant.answers.incidents.aftermath import answer_outcome
+from assistant.answers.incidents.affected import answer_whom_it_hit
+from assistant.answers.incidents.aftermath import answer_outcome, answer_through
 from assistant.answers.incidents.causes import answer_cause
 from assistant.answers.incidents.condition import answer_why
-from assistant.answers.incidents.course import answer_running
+from assistant.answers.incidents.course import (
+    answer_all_back,
+    answer_cut_off,
+    answer_knocked,
+    answer_running,
+)
 from assistant.answers.incidents.earlier import answer_earlier
 from assistant.answers.incidents.events import (
     answer_back,
@@ -28,12 +34,12 @@ from assistant.answers.incidents.events import (
     answer_order,
     answer_still,
 )
-from assistant.answers.incidents.outages import answer_whom_it_hit
 from assistant.answers.incidents.reasons import answer_checks
 from assistant.answers.incidents.sides import answer_blame, answer_sides
 from assistant.answers.incidents.since import STILL_THERE, answer_presence
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
+from assistant.answers.plant.inventory import answer_who_is
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
 from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_all_of, answer_several
@@ -63,6 +69,9 @@ from traffic.labels import NORMAL
 
 _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
+)
+_WHO_IS = re.compile(
+    r"\b(?:who|what|wer|was|quien|que)\b.{0,20}\b(?:is|ist|es) (?:that |this )?dev\W*$"
 )
 _IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
 _VICTIM = re.compile(r"\b(?:target|victim|attacked|scanned|opfer|ziel|victima|objetivo)\b")
@@ -247,11 +256,11 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_where, answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out,
-    answer_one_event, answer_order, answer_side_of_attack, answer_action, answer_fares, answer_cause,
-    answer_worry, answer_blame, answer_outcome, answer_several, answer_sides, answer_presence, answer_running,
-    answer_still, answer_back, answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names,
-    answer_partner,
+    answer_where, answer_who_is, answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit,
+    answer_way_out, answer_knocked, answer_cut_off, answer_all_back, answer_one_event, answer_order,
+    answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,
+    answer_outcome, answer_several, answer_sides, answer_presence, answer_running, answer_still, answer_back,
+    answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,
 )  # fmt: skip
 
 
@@ -265,6 +274,7 @@ def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> An
     if query.kind in OF_ONE:
         return OF_ONE[query.kind](asked, headline) or answer_why(asked, headline)
     listed_by_guess = query.guessed and query.kind in _INVENTORIES and not query.aspect
+    listed_by_guess = listed_by_guess and not _WHO_IS.search(query.plain)
     if listed_by_guess and asked.device and asked.incident and asked.incident.facts:
         return tell_incident(asked.incident)  # what ails it answers more than a list
     if query.kind in BY_KIND and not (query.guessed and query.kind == "code"):  # it names none

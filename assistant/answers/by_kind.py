@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, tell_incident
+from assistant.answers.asked import Answer, Asked, begin, tell_incident
 from assistant.answers.attacks.attack import answer_attack
 from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
-from assistant.answers.incidents.actions import answer_leave
+from assistant.answers.incidents.actions import answer_again, answer_leave
+from assistant.answers.incidents.affected import answer_affected
 from assistant.answers.incidents.aftermath import answer_success
 from assistant.answers.incidents.briefs import answer_meaning, answer_summary
 from assistant.answers.incidents.causes import answer_cause
-from assistant.answers.incidents.condition import answer_affected, answer_health, answer_incidents
+from assistant.answers.incidents.condition import answer_health, answer_incidents
 from assistant.answers.incidents.course import (
     answer_before_it,
     answer_ended,
@@ -19,6 +20,7 @@ from assistant.answers.incidents.course import (
     answer_peak,
     answer_retries,
 )
+from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.events import answer_order, answer_related
 from assistant.answers.incidents.reasons import (
     TWICE,
@@ -48,6 +50,7 @@ from assistant.answers.plant.inventory import (
     names_code,
 )
 from assistant.answers.plant.lookups import answer_dns
+from assistant.answers.plant.past import answer_interval
 from assistant.answers.traffic.behaviour import answer_aspect, answer_does
 from assistant.answers.traffic.changes import answer_changed, answer_trend, asks_for_trend
 from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
@@ -56,7 +59,8 @@ from assistant.answers.traffic.replies import ACCEPTED, answer_answers, answer_l
 from assistant.answers.traffic.volumes import TO_ALL, answer_talkers
 from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.choosing import find_culprits
+from assistant.diagnosis.choosing import attacks, find_culprits
+from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact
 from assistant.questions.entities import Mention
 from assistant.questions.queries import Query
@@ -161,6 +165,30 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
     return answer_aspect(asked) or answer_who(asked)
 
 
+def _add_attack(asked: Asked, told: Answer) -> Answer:
+    """The same with the attack on the device that is asked about: it may be why somebody asks."""
+    incident = asked.incident
+    if incident is None or not incident.facts or not attacks(incident, asked.device):
+        return told
+    return replace(told, facts=(incident.facts[0], *told.facts))
+
+
+_THAT_THING = re.compile(
+    r"\b(?:that thing|the (?:other|far) (?:end|side)|that (?:address|server|host|ip)|anyone|anybody|somebody|someone)\b"
+)
+
+
+def _answer_far_end(asked: Asked) -> Answer | None:
+    """Whether the machine outside that a device calls answers: "does that thing answer?"."""
+    focus = asked.focus
+    if focus is None or focus.label != "c2" or not focus.facts or asked.query.names_device:
+        return None
+    if not _THAT_THING.search(asked.query.plain):
+        return None
+    reply = asked.reply(not is_unanswered(focus.label, focus.facts))
+    return Answer(begin(focus.facts[0], reply), focus.facts[1:])
+
+
 _HIT_PORTS = re.compile(
     r"\bports? (?:was|were|is|are|got|did|does|has|it|he|they)?(?: \w+)? ?(?:hit|attacked|scanned|tried|flooded"
     r"|targeted|tested|probed)\b"
@@ -235,6 +263,11 @@ def is_elliptic(query: Query) -> bool:
     return short and query.kind == "who" and names_no_act(query)
 
 
+_NEVER_BEFORE = re.compile(r"\b(?:before|never|first time|vorher|noch nie|antes|nunca)\b")
+_REGULAR = re.compile(
+    r"\b(?:regular\w*|intervals?|periodic\w*|rhythm\w*|pattern\w*|bursts?|waves?|random\w*|on and off|every (?:so|few)"
+    r"|regelmaessig\w*|abstaend\w*|takt|intervalos?|ritmo)\b"
+)
 # What is asked of one incident; None where nothing of it tells.
 OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "action": lambda asked, _: answer_leave(asked),
@@ -246,9 +279,12 @@ OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "fares": lambda asked, _: answer_faring(asked),
     "earlier": lambda asked, _: answer_order(asked) or answer_before_it(asked),
     "cause": lambda asked, _: answer_cause(asked),
-    "trend": lambda asked, _: answer_trend(asked),
+    "trend": lambda asked, _: (
+        (answer_interval(asked) if _REGULAR.search(asked.query.plain) else None)
+        or answer_trend(asked)
+    ),
     "related": lambda asked, _: answer_related(asked),
-    "ended": lambda asked, _: answer_ended(asked),
+    "ended": lambda asked, _: answer_again(asked) or answer_ended(asked),
 }
 
 BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
@@ -259,7 +295,9 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "who": _answer_who,
     "does": lambda asked, _: _answer_does(asked),
     "count": answer_count,
-    "answers": answer_answers,
+    "answers": lambda asked, headline: (
+        _answer_far_end(asked) or _add_attack(asked, answer_answers(asked, headline))
+    ),
     "dns": answer_dns,
     "loss": _answer_loss,
     "affected": answer_affected,
@@ -282,7 +320,7 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "before": lambda asked, _: answer_before(asked),
     "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
     "usual": lambda asked, headline: (
-        answer_health if asked.polar and _RUNS_WELL.search(asked.query.plain) else answer_usual
+        answer_health if _RUNS_WELL.search(asked.query.plain) else answer_usual
     )(asked, headline),
     "hostile": lambda asked, headline: (
         answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
@@ -296,7 +334,10 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "encryption": lambda asked, _: answer_encryption(asked),
     "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
     "writers": lambda asked, headline: (
-        answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers
-    )(asked, headline),
+        (answer_began(asked) if _NEVER_BEFORE.search(asked.query.plain) else None)
+        or (answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers)(
+            asked, headline
+        )
+    ),
     "incidents": lambda asked, _: answer_incidents(asked),
 }

@@ -173,8 +173,10 @@ def _answer_both_kinds(asked: Asked) -> Answer | None:
             return None
         kind = "is_attack" if hostile else "is_fault"
         return Answer(say(kind, what=one[0].facts[0].text), one[0].facts[1:], whole=True)
+    spoken = find_symptoms(plain)
+    means_fault = faults[0].label in spoken and hostile[0].label not in spoken
     line = say(
-        "both_kinds", name=asked.view.name_of(device),
+        "both_fault_first" if means_fault else "both_kinds", name=asked.view.name_of(device),
         attack=hostile[0].facts[0].text, fault=faults[0].facts[0].text,
     )  # fmt: skip
     shown = (*hostile[1:], *faults[1:])
@@ -198,7 +200,8 @@ def _answer_ours(asked: Asked) -> Answer | None:
 
 
 _HOW_OFTEN = re.compile(
-    r"\b(?:once|twice|how often|how many times|einmal|zweimal|wie oft|una vez|dos veces)\b"
+    r"\b(?:once|twice|how often|how many times|more than one time|several times|einmal|zweimal|wie oft|una vez"
+    r"|dos veces)\b"
 )
 _OFF = re.compile(
     r"\b(?:off|dead|down|gone|silent|away|out|unreachable|fail\w*|drop\w*|los[et]\w*|links?|cables?|disconnect\w*"

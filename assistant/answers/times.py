@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.incidents.condition import describe_incident
+from assistant.answers.plant.descriptions import describe_requests
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
+from assistant.facts.requests import is_refused
 from assistant.facts.spells import quiet_spell
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import Query
@@ -102,6 +104,8 @@ def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
     inside = sorted(_within(known, span), key=lambda one: find_start(one)[0])
     if device and not inside and (silent := _tell_silence(asked, span)) is not None:
         return silent
+    if device and not inside and (failed := _tell_failures(asked)) is not None:
+        return failed
     if known and not inside:
         nearest = sorted(known, key=lambda one: _distance_s(one, span))[:_MOST]
         line = say("time_nothing", name=asked.name, n=len(known), **ends)
@@ -136,6 +140,19 @@ def _tell_silence(asked: Asked, span: Span) -> Answer | None:
         end_time_s=spell[1],
     )
     return Answer(line, standing="inconclusive")
+
+
+_MOST_WELL, _FEWEST = 0.95, 3
+
+
+def _tell_failures(asked: Asked) -> Answer | None:
+    """Requests of a device, or to it, that failed in the time that is asked about, though no incident tells."""
+    rows = asked.requests
+    failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
+    if len(failed) < _FEWEST or len(failed) < (1 - _MOST_WELL) * len(rows):
+        return None
+    first, *rest = describe_requests(failed, asked.view, refused=True)
+    return Answer(first, tuple(rest), standing="inconclusive")
 
 
 def _distance_s(incident: Incident, span: Span) -> float:

@@ -49,7 +49,10 @@ def answer_trouble(asked: Asked) -> Answer | None:
     labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
     if labels and DNS.search(asked.query.plain):  # "who got wrong addresses from dns?"
         labels = ("name_resolution",) if find_incidents(asked, ("name_resolution",)) else labels
-    elsewhere = asked.query.kind in _OTHERS and not asked.query.guessed
+    of_trust = asked.query.kind == "certainty" and asked.query.plain.startswith(
+        ("how sure", "how certain")
+    )
+    elsewhere = asked.query.kind in _OTHERS and (not asked.query.guessed or of_trust)
     if asked.query.kind == "logins" and asked.polar and _INSIDE.search(asked.query.plain):
         return None  # that somebody knocks does not say that the door opened
     if not labels or elsewhere:

@@ -23,6 +23,7 @@ from assistant.chat.listing import (
     put_in,
     read_listed,
 )
+from assistant.chat.parting import leave_subject, part_question
 from assistant.chat.references import (
     find_attack_on,
     find_labelled,
@@ -42,7 +43,7 @@ from assistant.facts.fact import uncut_lists
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices, worst_first
 from assistant.questions.plain import is_name_alone
-from assistant.questions.queries import Query, read_query, split_question
+from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
 
 MAX_CHARS = 2000
@@ -74,6 +75,8 @@ _AGAIN = frozenset(
         "attack", "devices", "responsible", "bearer",
     )
 )  # fmt: skip
+# Asked of an incident, and of no device that has no part in it.
+_OF_THE_TALK = frozenset(("since", "count", "logins", "answers", "loss"))
 _MORE = re.compile(
     r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo"
     r"|and\?)\W*$"
@@ -141,7 +144,10 @@ class Conversation:
             UserError: the history or the knowledge base cannot be used.
         """
         question = question.strip()[:MAX_CHARS]
-        replies = [self._answer(part) for part in split_question(question)]
+        rest = leave_subject(question)
+        if rest != question:
+            self.focus, self._kind, self._query = None, "", None
+        replies = [self._answer(part) for part in part_question(rest, self.analysis)]
         understood = [one for one in replies if not one.refused] or replies[:1]
         reply = replace(
             understood[-1],
@@ -218,6 +224,14 @@ class Conversation:
         again = again and (last is None or not last.guessed)
         if again and alone:
             query = replace(query, kind=self._kind)  # "and plc-2?"
+        now = self._incident()
+        strange = now is not None and not any(map(now.touches, mention.devices))
+        if alone and mention.devices and strange and self._kind in _OF_THE_TALK:
+            return (
+                question,
+                replace(query, kind="affected"),
+                mention,
+            )  # nothing of it is at that device
         if last and again and (meant or (alone and mention.devices)):
             query = last  # "no, I meant plc-2": the same asked of another
         return question, query, mention

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
-from assistant.diagnosis.choosing import find_culprits, find_targets, is_bystander
+from assistant.diagnosis.choosing import attacks, find_culprits, find_targets, is_bystander
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered
-from assistant.facts.fact import Fact, kind_of, listed, show
+from assistant.facts.fact import Fact, find_whole, kind_of, listed, show
 from assistant.facts.moments import UTC_CLOCK, Clock
 from prompts.render import render
 from traffic.labels import ATTACKS
@@ -221,11 +221,17 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
             when=_when(incident, analysis),
         )
     if leading := _leading(found):
-        return f"{_CERTAINTY[found.standing]}: {leading.text}"
+        name = analysis.view.name_of(found.device)
+        listed_too = found.device in (incident.device, *incident.peers, *incident.related)
+        hidden = find_whole(name, leading.text) is None and " more" in leading.text
+        one_of = f" {name} is one of them." if hidden and listed_too else ""
+        return f"{_CERTAINTY[found.standing]}: {leading.text}{one_of}"
     who = analysis.view.name_of(found.device)
     if found.device in incident.peers[:1] and incident.role == "target":
         who = analysis.view.name_of(incident.device)  # who does it is asked about
     elif found.device != incident.device and found.device not in find_culprits(incident):
+        if attacks(incident, found.device):  # its fact names all who do it
+            return f"{_CERTAINTY[found.standing]}: {found.facts[0].text}"
         cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"
     else:

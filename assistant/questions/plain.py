@@ -28,7 +28,7 @@ _KIND_WORDS = (
     "|chiller|boiler|weigher|scale|waage|wrapper|labeller|palletizer|palletiser|depalletiser|compressor|kompressor"
     "|crane|kran|turbine|kiln|furnace|ofen|horno|autoclave|dryer|tank|sorter|capper|robot cell|outstation|breaker"
     "|recloser|relay|relais|caldera|prensa|umrichter|ruehrwerk|leitstand|abfueller|kuehlhaus|substation|booster station"
-    "|engineering station|safety controller|building controller|ups card|ups|modem|access point|nas|opc server"
+    "|engineering station|safety controller|building controller|ups card|ups|nvr|dvr|modem|access point|nas|opc server"
     "|escalas|balanza|etiquetadora|llenadora|cinta|grua|compresor|remote io|et200|time server|roboter|foerderband"
 )
 # "plc-2", "cam3", "the press plc", "our gateway": a device even where nobody named it so.

@@ -90,8 +90,17 @@ def answer_hostile(asked: Asked) -> Answer:
     return Answer(name_hostile(asked, acts, reply), (*means, *facts))
 
 
+_NAMES_TRIED = re.compile(
+    r"^(?:and |so |but )*(?:which|what|welche\w*|que|cual\w*) (?:\w+ )?(?:user ?names?|users?|passwords?|accounts?"
+    r"|logins?|names"
+    r"|benutzer\w*|passwoerter|usuarios?|contrasenas?)\b(?! (?:is|was) (?:refused|let in))"
+)
+
+
 def answer_logins(asked: Asked) -> Answer:
     """How many logins were refused, and whether who was refused was let in later."""
+    if _NAMES_TRIED.match(asked.query.plain) and asked.incident is not None:
+        return Answer(say("logins_unkept"), asked.incident.facts)
     rows = asked.requests
     attacks = find_incidents(asked, ATTACKS)
     if attacks and asked.polar and _REACHED.search(asked.query.plain):

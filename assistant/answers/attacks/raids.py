@@ -155,11 +155,20 @@ def _aimed_at(asked: Asked) -> str:
     return "" if of_kind else asked.device
 
 
+_BAD = re.compile(
+    r"\b(?:bad|evil|nasty|wrong|harmful|hostile|malicious|suspicious|boese\w*|schlimm\w*|mal[oa]?s?) (?:stuff"
+    r"|things?|behaviou?r|sachen"
+    r"|dinge|cosas)\b|\bmisbehav\w*|\bup to no good\b"
+)
+
+
 def _find_raids(asked: Asked) -> list[Incident]:
     """Incidents that the words of a question mean: what it calls them, whom they are aimed at; of a talk
     about them, the one that it is about."""
     plain, incidents = asked.query.plain, worst_first(list(asked.analysis.incidents))
     labels = {one for one in find_asked(plain) if one in ATTACKS}
+    if not labels and _BAD.search(plain):
+        labels = set(ATTACKS)
     if not labels and asked.query.relation in _DOES:
         labels = {"recon"} if asked.query.relation == "scan" else set(ATTACKS) - set(UNDER_CONTROL)
     if not labels and _HITS.search(plain) and asked.query.names_device:

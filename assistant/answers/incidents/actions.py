@@ -85,9 +85,8 @@ def answer_action(asked: Asked) -> Answer | None:
     plain = asked.query.plain
     if _PAST.match(plain):
         return None
-    again = _AGAIN.search(plain) and not _MINE.search(plain)
-    if again and asked.incident is not None and asked.query.kind not in OF_NO_INCIDENT:
-        return _answer_again(asked, asked.incident)
+    if again := answer_again(asked):
+        return again
     if _STOP.search(plain) and asked.incident is not None and asked.incident.facts:
         return _answer_stop(asked, asked.incident)
     for words, told in _ACTIONS:
@@ -344,9 +343,12 @@ def _answer_stop(asked: Asked, incident: Incident) -> Answer:
 _BE_STOPPED = re.compile(r"\bbe stopped\b")
 
 
-def _answer_again(asked: Asked, incident: Incident) -> Answer | None:
-    """That what is to come stands in no recording, and what would let it come again."""
-    if not incident.facts:
+def answer_again(asked: Asked) -> Answer | None:
+    """That what is to come stands in no recording, and what would let it come again; None where nobody asks
+    whether it will."""
+    incident, plain = asked.incident, asked.query.plain
+    asks = _AGAIN.search(plain) and not _MINE.search(plain) and not _PAST.match(plain)
+    if not asks or incident is None or not incident.facts or asked.query.kind in OF_NO_INCIDENT:
         return None
     over = is_over(incident, asked.analysis)
     remedy = find_remedy(incident.label, incident.facts).remedy

@@ -52,12 +52,33 @@ def answer_outcome(asked: Asked) -> Answer | None:
     of_named = _SUCCESS.search(asked.query.plain) or _GOES_ON.match(asked.query.plain)
     if asked.query.names_device and not of_named:
         return None
+    if focus.label in _GOES_OUT and _WHERE_TO.match(asked.query.plain):
+        return tell_incident(focus)
     return (
         _tell_success(asked, focus)
         or _tell_standing(asked, focus)
         or _tell_target(asked, focus)
         or _tell_ends(asked, focus)
     )
+
+
+_THROUGH = re.compile(
+    r"\b(?:g[eo]t|gets|getting|go|goes|went|came|come|make|made) (?:it )?through\b|\b(?:accept\w*|succe\w+|take effect"
+    r"|took effect|arrive\w*|durchgekommen|angekommen|angenommen|aceptad\w*|pasaron|llegaron)\b"
+)
+_WRITES = re.compile(
+    r"\b(?:writ\w+|wrote|commands?|changes?|values?|set ?points?|befehle?|geschrieben|escrit\w*|comandos?|anything"
+    r"|something)\b"
+)
+
+
+def answer_through(asked: Asked) -> Answer | None:
+    """Whether what a stranger wrote was accepted; None where that is not asked, or nobody did."""
+    plain, incident = asked.query.plain, asked.incident
+    if incident is None or incident.label != "unauthorized_command":
+        return None
+    asks = _THROUGH.search(plain) and _WRITES.search(plain)
+    return _count_accepted(asked, incident) if asks else None
 
 
 def asks_for_outcome(plain: str) -> bool:
@@ -113,6 +134,11 @@ def answer_success(asked: Asked) -> Answer | None:
     return told or Answer(say_span(asked, incident, ""), incident.facts)
 
 
+_WHERE_TO = re.compile(
+    rf"^{_SO}(?:where(?: to)?|to where|to whom|wohin|a ?donde|a quien|(?:who|what) is (?:that|the) (?:address|ip"
+    rf"|server|destination))"
+    r"\b(?! (?:is|are|do|does|did|was|were)\b)"
+)
 _GETS_IN = re.compile(
     r"\b(?:g[eo]t|came|come|broke|break|let|log\w*|made|make) (?:\w+ )?(?:in|into|inside)\b|\b(?:rein|drin|hinein\w*"
     r"|entr[oó]|entraron|dentro)\b"

@@ -38,6 +38,8 @@ def answer_meaning(asked: Asked) -> Answer | None:
     """What a kind of trouble that is named means, else what is talked about; None where neither is known."""
     if holds_code(asked):
         return answer_code(asked)
+    if asked.polar or asked.query.exists:  # "any beacons?" asks whether there are some
+        return None
     incident = asked.incident
     named = find_asked(asked.query.plain)
     here = find_labelled(asked)

@@ -90,6 +90,7 @@ def answer_cause(asked: Asked) -> Answer | None:
         OPEN.match(words)
         or _OUGHT.match(words)
         or asked.either
+        or asked.still
         or asked.query.kind in OF_NO_INCIDENT
     ):
         return None

@@ -11,20 +11,17 @@ from assistant.answers.plant.descriptions import (
     describe_requests,
 )
 from assistant.answers.plant.states import short_state
-from assistant.answers.topics import find_topic
 from assistant.answers.traffic.replies import answer_answers, answer_loss
 from assistant.answers.traffic.sessions import answer_close
-from assistant.answers.traffic.units import answer_units
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import attacks, find_culprits, is_bystander
+from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.playbook import find_remedy
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
-from assistant.questions.plain import is_name_alone
 from traffic.labels import ATTACKS
 
 _MOST, _MOST_BY_TIME = 8, 20
@@ -151,152 +148,6 @@ def _explain_failures(asked: Asked) -> Answer | None:
 
 
 _VAIN = ("refused", "unanswered")
-
-
-def answer_affected(asked: Asked, headline: Fact) -> Answer:
-    """Whether another device is affected too, or which ones are."""
-    if "answer" in asked.query.plain and (told := answer_units(asked)):
-        return told
-    if asked.query.unit is not None and (told := answer_units(asked)):
-        return told
-    if _THE_OTHERS.match(asked.query.plain) and asked.meant_by_list:
-        rest = [
-            one for one in asked.meant_by_list if asked.focus is None or one.id != asked.focus.id
-        ]
-        line = say("other_incidents", n=len(rest))
-        return Answer(line, tuple(describe_incident(one, asked) for one in rest), listing=True)
-    incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
-    if incident is not None and incident.facts and _ONLY.search(asked.query.plain):
-        return _tell_scope(asked, incident)
-    everything = worst_first(list(asked.analysis.incidents))
-    mention = asked.found.mention
-    if len(mention.devices) > 1 and not asked.query.names_device:
-        return _affected_of(asked, mention.devices, everything)
-    # "is anybody else affected?" is asked of the others, whatever device the talk is about.
-    others = not asked.query.names_device and bool(_ELSE.search(asked.query.plain))
-    named = () if others else (*mention.devices, *mention.peers)[:1]
-    if asked.second and _SAME.search(asked.query.plain):
-        return _share(asked, everything)
-    if named and (asked.polar or is_name_alone(asked.query.plain)):  # "and plc-2?"
-        return _is_affected(asked, named[0], everything)
-    if incident is None:
-        line = say("affected_nothing", asked.reply(False), name=asked.name)
-        return Answer(line, (headline, *asked.found.facts))
-    main = incident.device
-    shared = [one for one in dict.fromkeys(incident.related) if one != main]
-    peers = [one for one in incident.peers if one not in shared]
-    own = dict.fromkeys(one.device for one in everything if one.device not in (main, *shared))
-    facts = [
-        say(kind, "", None, n=len(names), names=listed(map(view.name_of, names), _MOST))
-        for kind, names in (("affected_peers", peers), ("affected_own", list(own)))
-        if names
-    ]
-    same = [one for one in everything if one.label == incident.label and one.device != main]
-    if not shared and same and others:
-        names = listed(dict.fromkeys(view.name_of(one.device) for one in same), _MOST)
-        line = say("affected_same_kind", asked.reply(True), names=names, n=len(same))
-        return Answer(line, (*(one.facts[0] for one in same if one.facts), *facts))
-    if not shared:
-        with_whom = listed(map(view.name_of, peers), _MOST)
-        kind = "affected_with" if peers else "affected_alone"
-        line = say(kind, asked.reply(False), name=view.name_of(main), names=with_whom)
-        return Answer(line, (*facts, headline))
-    names = listed(map(view.name_of, shared), _MOST)
-    line = say("affected_shared", asked.reply(True), n=len(shared), names=names)
-    return Answer(line, (*facts, headline))
-
-
-_THE_OTHERS = re.compile(
-    r"^(?:and |so |what about |und |y )*(?:the |die |l[oa]s )?(?:others?|other ones|rest|anderen|demas|otr[oa]s)\W*$"
-)
-_ONLY = re.compile(
-    r"\b(?:only|just|alone|isolated|single|one|nur|einzeln\w*|allein\w*|solo|unic[oa]|aislad[oa])\b"
-)
-# Labels of a server or a link that several suffer from.
-_SHARED = frozenset(("service_down", "name_resolution", "device_silent", "congestion", "ddos"))
-
-
-def _tell_scope(asked: Asked, incident: Incident) -> Answer:
-    """Whether one device alone has it: "only that one?"."""
-    view, main = asked.view, incident.device
-    known = worst_first([one for one in asked.analysis.incidents if one.facts])
-    same = [one for one in known if one.label == incident.label and one.device != main]
-    others = [one for one in dict.fromkeys((*incident.related, *incident.peers)) if one != main]
-    if same:
-        names = listed(dict.fromkeys(view.name_of(one.device) for one in same), _MOST)
-        line = say("affected_same_kind", "no", names=names, n=len(same))
-        return Answer(line, (*(one.facts[0] for one in same), *incident.facts))
-    if incident.label in _SHARED and len(others) > 1:
-        names = listed(map(view.name_of, others), _MOST)
-        line = say("affected_shared", "no", n=len(others), names=names)
-        return Answer(line, incident.facts)
-    with_whom = listed(map(view.name_of, others), _MOST)
-    kind = "affected_with" if others else "affected_alone"
-    return Answer(say(kind, "yes", name=view.name_of(main), names=with_whom), incident.facts)
-
-
-def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Incident]) -> Answer:
-    """Which devices of a kind have to do with an incident: "which plcs are affected?"."""
-    hit = [one for one in devices if any(each.touches(one) for each in incidents)]
-    names = listed(map(asked.view.name_of, hit), _MOST) or "none"
-    mine = [one for one in incidents if any(map(one.touches, hit))]
-    facts = tuple(describe_incident(one, asked) for one in mine[:_MOST])
-    line = say("affected_of", asked.reply(bool(hit)), n=len(hit), all=len(devices), names=names)
-    return Answer(line, facts, listing=True)
-
-
-_ELSE = re.compile(r"\b(?:else|others?|noch jemand|sonst|mas)\b")
-_SAME = re.compile(
-    r"\b(same|share\w*|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
-)
-
-
-def _share(asked: Asked, incidents: list[Incident]) -> Answer:
-    """Whether devices have to do with one incident, or each with its own."""
-    devices = (*asked.found.mention.devices, *asked.found.mention.peers)
-    names = asked.view.names_of(devices)
-    shared = [one for one in incidents if all(one.touches(device) for device in devices)]
-    if shared:
-        cause = asked.view.name_of(shared[0].device)
-        return Answer(say("same_yes", asked.reply(True), names=names, cause=cause), shared[0].facts)
-    each = [one for one in incidents if any(map(one.touches, devices))]
-    facts = tuple(describe_incident(one, asked) for one in each[:_MOST])
-    line = say("same_no", asked.reply(False), names=names)
-    return Answer(line, facts or asked.found.facts)
-
-
-_BY_IT = re.compile(r"\b(?:it|this|that|too|also|as well|auch|davon|tambien)\b")
-
-
-def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
-    name = asked.view.name_of(device)
-    focus = asked.focus
-    if focus is not None and _BY_IT.search(asked.query.plain) and not focus.touches(device):
-        others = [one for one in incidents if one.touches(device)]
-        if others:
-            line = say("affected_other", "no", name=name, what=others[0].facts[0].text)
-            return Answer(line, focus.facts[:1])
-    own = [one for one in incidents if one.device == device]
-    touched = [one for one in incidents if device in (*one.peers, *one.related)]
-    touched.sort(key=lambda one: is_bystander(one, device, asked.view))
-    if not own and touched and is_bystander(touched[0], device, asked.view):
-        cause = asked.view.name_of(touched[0].device)
-        return Answer(say("affected_beside", "unclear", name=name, cause=cause), touched[0].facts)
-    if own or touched:
-        first = (own or touched)[0]
-        kind = "affected_own_one" if own and first.role != "target" else "affected_yes"
-        kind = kind if own else "affected_touched"
-        what = first.facts[0].text if first.facts else ""
-        hit = first.label in ATTACKS and (first.role == "target" or device != first.device)
-        fares = describe_fares(asked.view, device, first) if hit else None
-        line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device), what=what)
-        return Answer(line, ((fares,) if fares else ()) + first.facts)
-    health = judge_health(device, asked.analysis.verdicts, asked.view)
-    if health.standing == "normal":
-        return Answer(say("affected_no", "no", name=name), asked.found.facts)
-    return Answer(
-        say("affected_unclear", "unclear", name=name, state=name_health(health)), asked.found.facts
-    )
 
 
 _BY_TIME = re.compile(

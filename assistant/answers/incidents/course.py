@@ -13,7 +13,7 @@ from assistant.answers.plant.past import answer_worked, find_failures
 from assistant.answers.topics import find_labelled
 from assistant.answers.traffic.volumes import answer_volume
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.choosing import find_culprits, find_targets
+from assistant.diagnosis.choosing import attacks, find_culprits, find_targets
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of
 from assistant.facts.requests import OUTCOMES, is_refused
@@ -191,6 +191,26 @@ def answer_faring(asked: Asked) -> Answer | None:
     return Answer(begin(fares, asked.reply(well != hurts)), incident.facts)
 
 
+_KNOCKS = re.compile(
+    r"^(?:and |so |but )*(?:did|does|has|have|was|could|can) (?:it|he|she|they|that|this|that one) (?:\w+ )?(?:knock\w*"
+    r"|tak\w+|took|bring|brought|shut|kill\w*|crash\w*|stop\w*|break|broke\w*|hurt\w*|harm\w*|damage\w*|disturb\w*|block\w*"
+    r"|slow\w*) (?:down |out |off |up )?(?:dev|it|him|her|them|anything|anyone|anybody)\b"
+)
+
+
+def answer_knocked(asked: Asked) -> Answer | None:
+    """Whether an attack of the talk kept its target from answering: "did it knock the plc out?"."""
+    focus = asked.focus
+    if focus is None or focus.label not in ATTACKS or not _KNOCKS.match(asked.query.plain):
+        return None
+    named = [one for one in asked.found.mention.devices if attacks(focus, one)]
+    target = next(iter(named), next(iter(find_targets(focus)), ""))
+    fares = describe_fares(asked.view, target, focus)
+    if fares is None or (asked.query.names_device and not named):
+        return None
+    return Answer(begin(fares, "no" if kind_of(fares) == "fares_well" else "yes"), focus.facts)
+
+
 _OTHERS = re.compile(
     r"\b(?:others?|rest|else|everybody|everyone|plant|line|production|process|neighbou?rs?|remaining|anderen?|uebrigen?"
     r"|anlage|linie|produktion|demas|otr[oa]s|planta|linea|produccion)\b"
@@ -237,6 +257,66 @@ def answer_running(asked: Asked) -> Answer | None:
 
 
 _WE = re.compile(r"\b(?:we|i|wir|ich|podemos|puedo|safe|may|can|should)\b")
+_ALL_BACK = re.compile(
+    r"\b(?:they|all|all of them|everyone|everybody|those|sie|alle|todos) .*\b(?:back|again|recover\w*|reconnect\w*"
+    r"|wieder|zurueck"
+    r"|volvieron|recuper\w*)\b"
+)
+
+
+def answer_all_back(asked: Asked) -> Answer | None:
+    """Whether all clients of the server that failed in the talk were answered again; None where that is not
+    asked, or there are no such clients."""
+    focus = asked.focus
+    asks = asked.polar and not asked.query.names_device and _ALL_BACK.search(asked.query.plain)
+    if focus is None or not asks or focus.label in ATTACKS or not is_over(focus, asked.analysis):
+        return None
+    view, start_s = asked.view, find_start(focus)[0]
+    rows = view.exchanges
+    rows = rows[(rows["server"] == focus.device) & (rows["ts"] >= start_s - 1.0)]
+    good = rows[(rows["outcome"] == "answered")].groupby(rows["client"].astype("str"))["ts"].max()
+    bad = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
+    hit = bad.groupby(bad["client"].astype("str"))["ts"].max()
+    if len(hit) < _SEVERAL:
+        return None
+    back = good.reindex(hit.index) > hit
+    name = view.name_of(focus.device)
+    if not back.all():
+        names = view.names_of(hit.index[~back])
+        line = say("some_back", "no", n=int(back.sum()), all=len(hit), name=name, names=names)
+        return Answer(line, focus.facts)
+    answered = rows[rows["outcome"] == "answered"]
+    answered = answered.assign(client=answered["client"].astype("str"))
+    later = answered[answered["ts"] > answered["client"].map(hit)]
+    first_good = later.groupby("client")["ts"].min()
+    line = say(
+        "all_back", "yes", n=len(hit), name=name, last=view.name_of(str(first_good.idxmax())),
+        last_time_s=float(first_good.max()),
+    )  # fmt: skip
+    return Answer(line, focus.facts)
+
+
+_SEVERAL = 2
+_CUT_OFF = re.compile(
+    r"\b(?:los[et]\w*|losing|drop\w*|cut(?: off)?|miss\w*|verlor\w*|perd\w+) (?:\w+ ){0,3}(?:con+ections?"
+    r"|sessions?|links?|contact"
+    r"|verbindung\w*|conexion\w*)\b"
+)
+
+
+def answer_cut_off(asked: Asked) -> Answer | None:
+    """Whether others went on being answered by who is attacked in the talk: "did any lose its connection by it?";
+    None where that is not asked."""
+    focus = asked.focus
+    asks = asked.polar and not asked.query.names_device and _CUT_OFF.search(asked.query.plain)
+    if focus is None or focus.label not in ATTACKS or not asks:
+        return None
+    fares = describe_fares(asked.view, next(iter(find_targets(focus)), ""), focus)
+    if fares is None:
+        return None
+    return Answer(begin(fares, "no" if kind_of(fares) == "fares_well" else "yes"), focus.facts)
+
+
 _FORETOLD = re.compile(
     r"\b(?:signs?|warn\w*|hints?|announce\w*|led|lead|leading|coming|foresee\w*|predict\w*|symptoms?|precursors?"
     r"|vorzeichen|anzeichen|angekuendigt|senal\w*|aviso\w*)\b"

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span, tell_incident
 from assistant.answers.attacks.attack import doubt_of
-from assistant.answers.incidents.condition import answer_affected, describe_incident
+from assistant.answers.incidents.affected import answer_affected
+from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.sides import reply_by_side
 from assistant.answers.plant.documents import find_quotations
@@ -25,6 +26,7 @@ from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.devices import newcomer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.sensor import sensor_facts
+from assistant.questions.entities import Mention
 from assistant.questions.queries import specific_words
 from knowledge_base.documents import Kind
 from traffic.labels import ATTACKS
@@ -258,8 +260,28 @@ def answer_place(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (headline, *incident.facts[1:]), whole=True)
 
 
+_MEANT = re.compile(
+    r"^(?:and |so |but )*(?:is|was|should|does) (?:it|he|she|that one) (?:\w+ )*?(?:to |ever |usually |normally )*"
+    r"(?:talk|speak|connect|send|write|go|call|publish)\w* (?:to |with |at )?(?:the )?dev\b"
+)
+
+
+def _answer_meant(asked: Asked) -> Answer | None:
+    """Whether who is talked about had to do with another before: "is it meant to talk to the broker?"."""
+    focus, other = asked.focus, asked.device
+    if focus is None or not other or not _MEANT.match(asked.query.plain):
+        return None
+    subject = next((one for one in find_culprits(focus) if one != other), focus.device)
+    if subject == other:
+        return None
+    two = replace(asked.found, mention=Mention((subject, other)))
+    return answer_met(replace(asked, found=replace(two, incident=focus)))
+
+
 def answer_usual(asked: Asked, headline: Fact) -> Answer:
     """What the device does in this capture; more than that one capture cannot tell."""
+    if met := _answer_meant(asked):
+        return met
     device = asked.device or (asked.incident.device if asked.incident else "")
     if not device:
         return Answer(say("usual_which"), asked.found.facts)

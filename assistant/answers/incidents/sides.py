@@ -9,7 +9,13 @@ from pathlib import Path
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits
-from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
+from assistant.diagnosis.playbook import (
+    CausePlaybook,
+    Playbook,
+    find_place,
+    find_remedy,
+    find_symptoms,
+)
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.capture import SAMPLE_S
@@ -84,6 +90,10 @@ def answer_sides(asked: Asked) -> Answer | None:
     options = [one for one in options if one.sides or one.device]
     if len(options) < 2:
         return None
+    spoken = find_symptoms(asked.query.plain)
+    if asked.device and spoken and incident.label not in spoken and incident.label in ATTACKS:
+        line = say("no_such_trouble", "unclear", name=asked.name, what=incident.facts[0].text)
+        return Answer(line, incident.facts[1:], standing="inconclusive")
     if all(one.device and not one.sides for one in options):
         if asked.query.kind not in _OF_BLAME and not _BLAMES.search(words):
             return None  # "does plc-1 or plc-2 answer?"

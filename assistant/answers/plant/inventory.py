@@ -1,7 +1,7 @@
 """Which devices there are, what one is, who is responsible for it, what a code means."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say
@@ -19,7 +19,7 @@ from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant
 from traffic.identities import choose_identities
 from traffic.labels import ATTACKS, LABELS
 from traffic.pcap.protocols import PROTOCOLS
-from traffic.plant import Device
+from traffic.plant import Device, is_link_local
 
 _MOST = 30
 _OURS = re.compile(
@@ -157,7 +157,7 @@ def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
         line = say("devices_unknown_no_plant", "unclear" if asked.polar else "", n=len(addresses))
         return Answer(line, asked.sensor)
     given = {one.address for one in plant.devices}
-    others = [one for one in addresses if one not in given]
+    others = _list_machines_once([one for one in addresses if one not in given], asked)
     if not others:
         return Answer(say("devices_unknown_none", asked.reply(False)), asked.sensor)
     guessed, facts = _known_devices(asked), list[Fact]()
@@ -183,6 +183,18 @@ def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
         tuple(facts),
         listing=True,
     )
+
+
+def _list_machines_once(addresses: Sequence[str], asked: Asked) -> list[str]:
+    """Those that sent something, each machine by one address: an address that nobody answered at is none, and
+    the link-local one of a machine says nothing new."""
+    heard = [
+        one for one in addresses if asked.view.macs_of(one) or not asked.view.sent_by(one).empty
+    ]
+    macs = {mac for one in heard if not is_link_local(one) for mac in asked.view.macs_of(one)}
+    return [
+        one for one in heard if not is_link_local(one) or macs.isdisjoint(asked.view.macs_of(one))
+    ]
 
 
 def propose_devices(asked: Asked, known: Collection[str]) -> Answer | None:
@@ -276,6 +288,17 @@ def _identify(asked: Asked) -> Answer:
     own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]
     facts += [fact for one in own[:2] for fact in one.facts[:1]]
     return Answer(say(kind, name=asked.name, about=about), tuple(facts))
+
+
+_WHO_IS = re.compile(
+    r"^(?:and |so |but |ok )*(?:who|what|wer|was|quien|que)(?: the \w+)? (?:is|ist|es) (?:that |this "
+    r"|the )?dev(?:\W*$|,? (?:and|und|y) )"
+)
+
+
+def answer_who_is(asked: Asked) -> Answer | None:
+    """Who a machine is that is named: what plant.yaml says, else that nobody knows it and what it did."""
+    return _identify(asked) if asked.device and _WHO_IS.match(asked.query.plain) else None
 
 
 def _find_acts(asked: Asked) -> list[Incident]:

@@ -1,11 +1,13 @@
 """Whether names are resolved: answers of the resolvers, failures, silence."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
+from assistant.answers.traffic.replies import answer_answers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
@@ -18,6 +20,9 @@ _FEW, _MUCH = 0.01, 0.2  # of questions without an answer, or of those for names
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
     """Whether names are resolved: answers of the resolvers, failures, silence."""
+    if asked.query.protocol == "ntp":  # "are dns and the clocks working?"
+        names = answer_dns(replace(asked, query=replace(asked.query, protocol="")), headline)
+        return replace(names, facts=(answer_answers(asked, headline).line, *names.facts))
     rows = asked.requests
     rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(OUTCOMES)]
     named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
@@ -202,7 +207,8 @@ def _count_dns_flows(asked: Asked) -> Answer:
 _WHERE = re.compile(
     r"^(?:and |so |but |ok |wo |donde )*(?:where(?: exactly| physically)? (?:is|are|was) (?:it|he|she|they|that one"
     r"|that|dev|(?:that|this|the) (?:guy|machine|device|box|one|attacker|intruder|stranger|thing|laptop))"
-    r"|where do (?:i|we) find (?:it|him|dev)|(?:wo )?(?:ist|steht|haengt) (?:er|sie|es|das|dev)|(?:donde )?esta(?: dev| eso)?)"
+    r"|where do (?:i|we) find (?:it|him|dev)|(?:wo )?(?:ist|steht|haengt) (?:er|sie|es|das|dev)"
+    r"|(?:donde )?esta(?: dev| eso)?)"
     r"(?: located| physically| exactly| connected| plugged in| standing| now)?\W*$"
 )
 

@@ -61,7 +61,7 @@ def answer_worked(asked: Asked) -> Answer | None:
 
 MET = re.compile(
     r"\b(?:talk\w*|sp(?:eak|oke)\w*|contact\w*|connect\w*|call\w*|known?|seen|met|meet|exchang\w*|visit\w*"
-    r"|dealt|deal|gesprochen|hablad\w*)\b"
+    r"|dealt|deal|been (?:there|here)|gone there|used|gesprochen|hablad\w*)\b"
 )
 
 

@@ -177,11 +177,13 @@ def _summary(asked: Asked) -> Answer:
             (*incident.facts[1:], *facts),
             whole=True,
         )
-    sent = view.flows_of(device)
+    sent, uses = view.flows_of(device), name_uses(asked)
+    if not uses and incident is not None and incident.facts:
+        return Answer(incident.facts[0], (*incident.facts[1:], *facts))
     line = say(
-        "does",
+        "does" if uses else "does_nothing",
         name=asked.name,
-        parts=name_uses(asked),
+        parts=uses,
         pkts=int(sent["sent_pkts"].sum()) if len(sent) else 0,
     )
     return Answer(line, tuple(facts))

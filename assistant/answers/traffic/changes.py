@@ -219,6 +219,14 @@ def answer_changed(asked: Asked) -> Answer:
         end_s = view.end_s if asked.span.at_s else min(asked.span.end_s, view.end_s)
     elif not view.start_s + least_s < split_s < view.end_s - least_s:
         split_s = (view.start_s + view.end_s) / 2
+    if split_s - view.start_s < _LEARNS_S and asked.span is not None:
+        line = say(
+            "changed_too_early",
+            "unclear",
+            split_time_s=split_s,
+            before_s=max(split_s - view.start_s, 0.0),
+        )
+        return Answer(line, asked.known, standing="inconclusive")
     before = summarise_period(view, view.start_s, split_s)
     after = summarise_period(view, split_s, end_s)
     facts = compare_periods(before, after, view)

@@ -71,7 +71,7 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
                 else Answer(headline, asked.incident.facts)
             )
         if least and asked.incident.facts:
-            line = say("loss_beside", lost=lost.text, what=asked.incident.facts[0].text)
+            line = say("loss_beside", lost=lost.text, what=headline.text)
             return Answer(line, (lost, *asked.incident.facts), whole=True)
         return Answer(headline, asked.incident.facts, whole=True)
     lossy_lines = find_incidents(asked, _LOSSES)
