@@ -128,7 +128,8 @@ def _real_words() -> frozenset[str]:
 
 
 _NAME_ALONE = re.compile(
-    r"(?:(?:and|und|y|or|no|nein|nope|not that|sorry|ok|okay|so|then|well|what about|how about|was ist mit"
+    r"(?:(?:and|und|y|or|no|nein|nope|not that|sorry|ok|okay|so|then|well|what about|how about|the other one"
+    r"|was ist mit"
     rf"|was macht|que hay de|,|\s)*{DEVICE}\W*)+"
 )
 
