@@ -34,6 +34,7 @@ from assistant.answers.incidents.sides import answer_sides
 from assistant.answers.incidents.since import STILL_THERE
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
+from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.lookups import answer_failing_names
 from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_several
@@ -201,9 +202,10 @@ def _answer_one(
         and bool(found.mention.devices or found.mention.peers or found.mention.missing)
     )
     asked = Asked(question, query, found, analysis, index, history, span, alike=alike, focus=focus)
-    if found.mention.missing and not found.device:
+    of_model = None if is_order(query) else answer_of_model(asked)
+    if found.mention.missing and not found.device and of_model is None:
         return explain(question, found, analysis, index)
-    trouble = _answer_by_words(asked, everything, short=short)
+    trouble = of_model or _answer_by_words(asked, everything, short=short)
     if trouble is None and query.guessed:  # what its own words name is no guess
         asked = replace(asked, found=_add_reading(found, query), guessed=True)
     whole = explain(question, asked.found, analysis, index)
