@@ -20,6 +20,7 @@ _STANDARD = re.compile(
     r"(?i)(?:rs-?(?:232|422|485)|ieee\d*|iec-?\d+|iso-?\d+|en\d+|ipv[46]|802\W?\d+\w*|h\W?26[45]|mp[34]|cat\d\w?|"
     r"t\d{4}|m\d{4}|sha\d+|md5|utf-?\d+|s7comm\w*|wpa\d|tls\d*|snmpv\d|smbv?\d|layer\d|v\d+(?:\.\d+)*|0x\w+)"
 )
+_SHORTEST_WORD = 4  # letters; fewer are part of a model
 _HEADINGS = 2  # a model stands in more than one heading; an error code has one of its own
 
 
@@ -74,12 +75,25 @@ def _name_model(text: str) -> str:
     if not models:
         return ""
     at = words.index(models[0])
+    words[at] = _cut_words(words[at])
     start, end = at, at + 1
     while start and at - start < 2 and words[start - 1][:1].isupper():
         start -= 1
     while end < len(words) and words[end].isdigit() and len(words[end]) < 6:
         end += 1
     return " ".join(words[start:end])
+
+
+def _cut_words(model: str) -> str:
+    """A model without the words that are tied to it.
+
+    >>> _cut_words("kp12-registers"), _cut_words("CX-20"), _cut_words("cx20-R")
+    ('kp12', 'CX-20', 'cx20-R')
+    """
+    parts = model.split("-")
+    if not any(is_code(part) for part in parts):
+        return model
+    return "-".join(p for p in parts if not (p.isalpha() and len(p) >= _SHORTEST_WORD))
 
 
 def fits(about: str, identity: Iterable[str]) -> bool:
@@ -97,6 +111,17 @@ def fits(about: str, identity: Iterable[str]) -> bool:
     words = [word.lower() for word in WORD.findall(about)]
     models = [word for word in words if re.search(r"\d", word)] or words
     return bool(models) and all(re.search(_spelt(word), known) for word in models)
+
+
+def find_model(question: str, abouts: Iterable[str]) -> str:
+    """The make and model of a document that a question names by its model, the longest where several
+    are; "" for none.
+
+    >>> find_model("how heavy is the cx20?", ["Norvik CX-20", "Korvo VC-310", ""])
+    'Norvik CX-20'
+    """
+    named = [one for one in abouts if re.search(r"\d", one) and fits(one, [question])]
+    return max(sorted(named), key=len, default="")
 
 
 def _spelt(word: str) -> str:

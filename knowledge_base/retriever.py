@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from knowledge_base.amounts import read_amount, state_amount
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.languages import writes_nouns_large
@@ -25,16 +26,17 @@ from knowledge_base.named import Devices, find_named, read_devices, read_within
 from knowledge_base.reading import Reader
 from knowledge_base.relevance import (
     BOUND,
+    CODE_SHARE,
     Asked,
     code_share,
     explains_code,
     features,
-    first_by_order,
     is_exact,
     left_open,
     match,
     read_asked,
     relevance,
+    score_order,
     share_held,
     weigh,
     which_held,
@@ -227,15 +229,22 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
     most = BM25_MOST * asked.rarity.sum()
     meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
     of_passages = np.array([meant, matched, found.counted[rows] / most, headed]).T.reshape(-1, 4)
-    first = first_by_order(of_passages)
+    asks, stated = _read_amounts(index, asked, chunks, score_order(of_passages))
+    of_passages = np.column_stack([of_passages, stated])
+    first = int(np.argmax(score_order(of_passages)))
     beside = [at for at, one in enumerate(chunks) if one.document == chunks[first].document]
-    fact = _read_fact(index, asked, words, chunks[first])
+    device = _device_terms(index, chunks[first])
+    fact = _read_fact(index, asked, words, chunks[first], device)
     opened = left_open(asked, near, first, beside, words.terms[rows[first]], fact)
     nearer = (np.array(meaning) > meaning[first]).sum()
-    seen = features(asked, of_passages, opened, int(nearer))
+    missed = asks - (stated[first] + stated[beside].max()) / 2
+    seen = features(asked, of_passages, opened, int(nearer), missed)
     shares, explained = _find_codes(asked, words, rows, found.inside)
     likely = relevance(seen, shares, explained, asked.is_of_missing)
     scores = dict(zip(rows, map(float, likely), strict=True))
+    exact = {row for row, one in zip(rows, is_exact(shares, explained), strict=True) if one}
+    # Who asks what a code means, and finds the row that explains it, needs none that does not hold it.
+    of_code = max(explained) > 0 and max(shares) >= CODE_SHARE
     cosines = dict(zip(rows, meaning, strict=True))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
     return Ranking(
@@ -244,20 +253,41 @@ def order_candidates(index: Reader, found: Candidates) -> Ranking:
         by_words=tuple(found.lexical),
         by_relevance=tuple(sorted(rows, key=lambda row: (-scores[row], row))),
         scores=scores,
-        answering=frozenset(row for row in rows if scores[row] >= BOUND),
-        exact=frozenset(
-            row for row, one in zip(rows, is_exact(shares, explained), strict=True) if one
+        answering=frozenset(
+            row for row in rows if scores[row] >= BOUND and (row in exact or not of_code)
         ),
+        exact=frozenset(exact),
         seen=dict(zip(rows, seen, strict=True)),
         missing=asked.missing,
         about_missing=asked.is_of_missing,
     )
 
 
+_MOST_READ = 10  # passages, the first in the order so far, in which an amount is looked for
+
+
+def _read_amounts(
+    index: Reader, asked: Asked, chunks: Sequence[Chunk], order: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Whether a question asks for an amount, 0 or 1, and how surely each passage states it,
+    (n_passages,)."""
+    amount, stated = read_amount(asked.text, asked.words), np.zeros(len(chunks))
+    for at in np.argsort(-order, kind="stable")[: _MOST_READ if amount.kinds else 0]:
+        stated[at] = state_amount(amount, chunks[at].text, _device_terms(index, chunks[at]))
+    return float(bool(amount.kinds)), stated
+
+
+def _device_terms(index: Reader, chunk: Chunk) -> frozenset[str]:
+    """The terms of a passage's title where that names a device; none of an incident's or a guide's."""
+    return head_terms(chunk.document, "") if index.sources()[chunk.id].about else frozenset()
+
+
 _FEW_PASSAGES = 4.0  # as many more without the word: what three of three hold may still be the fact
 
 
-def _read_fact(index: Reader, asked: Asked, words: Vocabulary, first: Chunk) -> np.ndarray:
+def _read_fact(
+    index: Reader, asked: Asked, words: Vocabulary, first: Chunk, device: frozenset[str]
+) -> np.ndarray:
     """How much each of a question's words may be the fact that is asked for, not what the document of
     a passage is about, from 0 to 1, (n_words,).
 
@@ -276,7 +306,6 @@ def _read_fact(index: Reader, asked: Asked, words: Vocabulary, first: Chunk) -> 
             for terms, code in zip(asked.terms, asked.codes, strict=True)
         ]
     )
-    device = head_terms(first.document, "") if source.about else frozenset()
     return np.where(which_held(asked, device), 0.0, 1 - held / (len(own) + _FEW_PASSAGES))
 
 

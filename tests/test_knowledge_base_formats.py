@@ -86,6 +86,14 @@ class TestPdf:
         ]
         assert document.notes == ("p.pdf: 3 running heads and page numbers were left out",)
 
+    def test_steps_with_large_numbers_are_text_and_not_lost(self, tmp_path):
+        steps = [(12, 720 - 20 * n, f"{n} {one}.") for n, one in enumerate(
+            ("Close both valves", "Loosen the four screws", "Tighten them with 5 Nm"), 1)]  # fmt: skip
+        lines = [(10, 690 - 60 - 20 * n, "The pump runs again after that.") for n in range(6)]
+        path = made.write_lines_pdf(tmp_path / "p.pdf", [[(16, 780, "7 Upkeep"), *steps, *lines]])
+        (section,) = read(path).sections
+        assert "3 Tighten them with 5 Nm." in section.text
+
     def test_five_thousand_pages_are_read(self, tmp_path):
         texts = [f"Setting {n}" for n in range(5000)]
         document = read(made.write_pages(tmp_path / "p.pdf", texts))

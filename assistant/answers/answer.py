@@ -39,6 +39,7 @@ from assistant.answers.incidents.sides import answer_blame, answer_sides
 from assistant.answers.incidents.since import STILL_THERE, answer_presence
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
+from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.inventory import answer_who_is
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
 from assistant.answers.plant.states import describe_state
@@ -226,9 +227,10 @@ def _answer_one(
         focus=focus,
         listed=listed,
     )
-    if found.mention.missing and not found.device:
+    of_model = None if is_order(query) else answer_of_model(asked)
+    if found.mention.missing and not found.device and of_model is None:
         return explain(question, found, analysis, index)
-    trouble = _answer_by_words(asked, everything, short=short)
+    trouble = of_model or _answer_by_words(asked, everything, short=short)
     if trouble is None and query.guessed:  # what its own words name is no guess
         asked = replace(asked, found=_add_reading(found, query), guessed=True)
     whole = explain(question, asked.found, analysis, index)

@@ -230,7 +230,9 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
     if found.device in incident.peers[:1] and incident.role == "target":
         who = analysis.view.name_of(incident.device)  # who does it is asked about
     elif found.device != incident.device and found.device not in find_culprits(incident):
-        if attacks(incident, found.device):  # its fact names all who do it
+        if incident.label == "ddos" and attacks(
+            incident, found.device
+        ):  # its fact names all who do it
             return f"{_CERTAINTY[found.standing]}: {found.facts[0].text}"
         cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"

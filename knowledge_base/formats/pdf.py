@@ -403,6 +403,8 @@ def _heading_levels(pages: Sequence[Page]) -> dict[tuple[int, int], int]:
 def _is_heading(line: Line, body: float) -> bool:
     if len(line.text) > 100 or not re.search(r"[^\W\d_]{2}", line.text):
         return False
+    if _NUMBERED.match(line.text) and line.text.endswith((".", ";", ",")):
+        return False  # a step of a list, whose number is printed large: it heads nothing
     numbered = line.bold and line.size > 0.95 * body and _NUMBERED.match(line.text)
     return line.size >= _TALLER * body or bool(numbered)
 

@@ -28,6 +28,7 @@ _FACTOR = 2.0  # a rate or a delay that is so many times what it was has changed
 _LEAST_PKTS, _LEAST_REQUESTS = 20, 10
 _LEAST_SHARE = 0.1  # of a capture: less of it shows no rhythm
 _SHARE = 0.1  # of requests that fail, more or less than before
+_LEAST_BEFORE_S = 30.0  # of recording that a later time can be compared with
 _ENDS = ["src", "dst", "proto", "port"]
 _ASKS = ["client", "server", "protocol"]
 
@@ -219,7 +220,7 @@ def answer_changed(asked: Asked) -> Answer:
         end_s = view.end_s if asked.span.at_s else min(asked.span.end_s, view.end_s)
     elif not view.start_s + least_s < split_s < view.end_s - least_s:
         split_s = (view.start_s + view.end_s) / 2
-    if split_s - view.start_s < _LEARNS_S and asked.span is not None:
+    if split_s - view.start_s < _LEAST_BEFORE_S and asked.span is not None:
         line = say(
             "changed_too_early",
             "unclear",
