@@ -314,7 +314,7 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
         others = [one for one in incidents if one.touches(device)]
         if others:
             line = say("affected_other", "no", name=name, what=others[0].facts[0].text)
-            return Answer(line, focus.facts[:1])
+            return Answer(line, (*others[0].facts, *focus.facts[:1]))
     own = [one for one in incidents if one.device == device]
     touched = [one for one in incidents if device in (*one.peers, *one.related)]
     touched.sort(key=lambda one: is_bystander(one, device, asked.view))
