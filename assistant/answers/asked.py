@@ -67,7 +67,7 @@ OPEN = re.compile(
 # "plc-1 says busy, still?", "dev antwortet nicht, immer noch?"
 _STILL_LAST = re.compile(
     r"(?:^|[,.;] ?|\b(?:and|und|y) )(?:is it |ist es |esta )?(?:immer )?(?:still|noch|todavia|aun|sigue)"
-    r"(?: (?:immer|now|going on|so|asi))?\W*$"
+    r"(?: (?:immer|now|going on|so|asi|(?:a|the|any|ein|un) (?:problem|issue|trouble|thing|problema)))?\W*$"
 )
 _LATE_S = 2 * SAMPLE_S  # what was seen since then goes on, as far as samples can tell
 LATELY_S = 60.0  # who sent something this near to the end is still there
@@ -79,6 +79,7 @@ _FRAGMENTS = (
     "concerned",
     "of_unit",
     "kind_since",
+    "kind_since_by",
     "kind_span",
     "over_protocol",
     "sensor_two_way",

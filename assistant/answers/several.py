@@ -25,7 +25,7 @@ from assistant.diagnosis.choosing import (
 )
 from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
-from assistant.facts.fact import Value, listed
+from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import specific_words
@@ -85,22 +85,29 @@ def _tell(
     asked: Asked, kind: str, incidents: Sequence[Incident], device: str, reply: Reply = ""
 ) -> Answer:
     line = say(
-        kind, reply, name=asked.view.name_of(device), n=len(incidents), **_name_each(incidents)
+        kind,
+        reply,
+        name=asked.view.name_of(device),
+        n=len(incidents),
+        **_name_each(asked, incidents, device),
     )
     facts = tuple(describe_incident(one, asked) for one in incidents[:_MOST])
     return Answer(line, facts, listing=True, about=device)
 
 
-def _name_each(incidents: Sequence[Incident]) -> dict[str, Value]:
-    """What each is, and since when, as a sentence lists them."""
-    parts = [
-        say("kind_since", what=read_playbook(one.label).short, start_time_s=find_start(one)[0])
-        for one in incidents[:_MOST]
-    ]
-    values: dict[str, Value] = {
+def _name_each(asked: Asked, incidents: Sequence[Incident], device: str = "") -> dict[str, Value]:
+    """What each is, and since when, as a sentence lists them; of attacks on a device also by whom."""
+    parts = list[Fact]()
+    for one in incidents[:_MOST]:
+        values: dict[str, Value] = {
+            "what": read_playbook(one.label).short, "start_time_s": find_start(one)[0],
+        }  # fmt: skip
+        by = asked.view.names_of(find_culprits(one)) if device and attacks(one, device) else ""
+        parts.append(say("kind_since_by" if by else "kind_since", **values, by=by))
+    moments: dict[str, Value] = {
         f"k{at}_time_s": part.values["start_time_s"] for at, part in enumerate(parts)
     }
-    return values | {"kinds": listed((part.text for part in parts), _MOST)}
+    return moments | {"kinds": listed((part.text for part in parts), _MOST)}
 
 
 _OF_TROUBLE = frozenset(("health", "wrong", "why"))
@@ -432,7 +439,7 @@ def _answer_suffered(asked: Asked) -> Answer | None:
             name=asked.name,
             n=len(hits),
             names=names,
-            **_name_each(hits),
+            **_name_each(asked, hits),
         )
         facts = tuple(describe_incident(one, asked) for one in hits[:_MOST])
         return Answer(line, facts, listing=True, about=device)

@@ -139,7 +139,9 @@ def choose_incidents(
             )
         of_focus = _FOCUS * (focus is not None and one.id == focus.id)
         at_time = _AT_THAT_TIME * (span is not None and _lasts_at(one, span))
-        return score_words(one) + part + of_focus + at_time + _SEVERE.get(one.severity, 0.0)
+        # Of one that is named, how severe it is for others tells nothing.
+        severe = _SEVERE.get(one.severity, 0.0) if part >= END or not targets else 0.0
+        return score_words(one) + part + of_focus + at_time + severe
 
     found = worst_first(list(analysis.incidents))
     if targets:

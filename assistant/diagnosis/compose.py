@@ -15,7 +15,7 @@ from assistant.diagnosis.choosing import attacks, find_culprits, find_targets, i
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import find_cause, read_playbook
-from assistant.diagnosis.spans import is_over
+from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, find_whole, kind_of, listed, show
 from assistant.facts.moments import UTC_CLOCK, Clock
@@ -254,13 +254,13 @@ def _act(incident: Incident, analysis: Analysis) -> str:
 
 
 def _when(incident: Incident, analysis: Analysis) -> str:
-    start = show("start_time_s", incident.start_s)
+    start = show("start_time_s", find_start(incident)[0])
     if not is_over(incident, analysis):
         last = (
             show("end_time_s", incident.end_s) if analysis.view.live else "the end of the capture"
         )
         return f"since {start} and still at {last}"
-    end = show("end_time_s", incident.end_s)
+    end = show("end_time_s", find_end(incident))
     return f"at {start}" if start == end else f"from {start} to {end}"
 
 

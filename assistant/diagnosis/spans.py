@@ -8,7 +8,7 @@ from assistant.facts.spells import BEGINS, ENDS
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
 _OVER = {"over_time_s", "again_time_s", "back_time_s"}  # it was seen to work afterwards
-_FLOODS, _COUNTED = ("dos", "ddos"), ("pkts", "connections")
+_FLOODS, _COUNTED = ("dos", "ddos", "mqtt_abuse"), ("pkts", "connections", "messages")
 _DENSE_PER_S, _PAUSED_S = 10.0, 2.0
 _GAPS = 2.0  # so many of its own pauses without it end what comes again and again
 

@@ -311,9 +311,13 @@ def _roles_in(text: str, analysis: Analysis, *, article: bool) -> list[tuple[str
     return [found[at] for at in sorted(found)]
 
 
+_FEW_WORDS = 3
+
+
 def _sole_of_role(text: str, analysis: Analysis) -> list[str]:
     """Devices that are called by a role that no other has: "the historian"."""
-    roles = _roles_in(text, analysis, article=True)
+    # "recorder too?" can mean nothing but it, "the recorder missed it" the one that recorded.
+    roles = _roles_in(text, analysis, article=len(text.split()) > _FEW_WORDS)
     return [addresses[0] for addresses in roles if len(addresses) == 1]
 
 

@@ -251,6 +251,9 @@ def _answer_restart(asked: Asked) -> Answer | None:
         )
         fares = describe_fares(asked.view, device, hits[0])
         return Answer(line, ((fares,) if fares else ()) + hits[0].facts)
+    if device and (acts := find_hostile(asked).get(device)):
+        line = say("restart_hostile", _reply(asked, False), name=asked.view.name_of(device))
+        return Answer(line, _tell_with_end(asked, acts))
     known = find_remedy(incident.label, incident.facts)
     ends = find_culprits(incident)
     names = asked.view.names_of(ends) if incident.label in ATTACKS else asked.name_ends(incident)

@@ -23,7 +23,7 @@ from assistant.questions.plain import is_name_alone
 from assistant.questions.plurals import read_plural
 from traffic.labels import ATTACKS
 
-_MOST = 8
+_MOST, _SHORT = 8, 4  # names; words of "recorder too?"
 _COUNTS = re.compile(
     r"\b(?:how many|wie ?viele|cuant[oa]s) (?:\w+ ){0,2}?(?:clients?|devices?|machines?|hosts?|sensors?|plcs?|cameras?"
     r"|boxes|stations?|geraete|maschinen|clientes|equipos|dispositivos)\b"
@@ -199,7 +199,8 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     named = () if others else (*mention.devices, *mention.peers)[:1]
     if asked.second and _SAME.search(asked.query.plain):
         return _share(asked, everything)
-    if named and (asked.polar or is_name_alone(asked.query.plain)):  # "and plc-2?"
+    too = _BY_IT.search(asked.query.plain) and len(asked.query.plain.split()) <= _SHORT
+    if named and (asked.polar or too or is_name_alone(asked.query.plain)):  # "and plc-2?"
         return _is_affected(asked, named[0], everything)
     if incident is None:
         line = say("affected_nothing", asked.reply(False), name=asked.name)

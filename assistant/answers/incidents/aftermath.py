@@ -52,6 +52,8 @@ def answer_outcome(asked: Asked) -> Answer | None:
     of_named = _SUCCESS.search(asked.query.plain) or _GOES_ON.match(asked.query.plain)
     if asked.query.names_device and not of_named:
         return None
+    if focus.label in _GOES_OUT and _ANYBODY_ELSE.search(asked.query.plain):
+        return _tell_same_target(asked, focus)
     if focus.label in _GOES_OUT and _WHERE_TO.match(asked.query.plain):
         return tell_incident(focus)
     return (
@@ -134,8 +136,29 @@ def answer_success(asked: Asked) -> Answer | None:
     return told or Answer(say_span(asked, incident, ""), incident.facts)
 
 
+_ANYBODY_ELSE = re.compile(
+    r"\b(?:any(?:body|one|thing)|who|some(?:body|one)|which \w+|jemand|alguien) (?:else|other|sonst"
+    r"|mas)\b.*\b(?:that|this|the same|it"
+    r"|there|dieser?|dort|esa|ese|alli)\b"
+)
+
+
+def _tell_same_target(asked: Asked, focus: Incident) -> Answer | None:
+    """Who else exchanged traffic with the address outside that the talk is about."""
+    target = next(iter(focus.peers), "")
+    if not target:
+        return None
+    others = sorted({str(one) for one in asked.view.flows_of(target)["other"]} - {focus.device})
+    values: dict[str, Value] = {"target": target, "names": asked.view.name_of(focus.device)}
+    if not others:
+        return Answer(say("same_target_none", asked.reply(False), **values), focus.facts)
+    line = say("same_target", asked.reply(True), **values, others=asked.view.names_of(others))
+    return Answer(line, focus.facts)
+
+
 _WHERE_TO = re.compile(
-    rf"^{_SO}(?:where(?: to)?|to where|to whom|wohin|a ?donde|a quien|(?:who|what) is (?:that|the) (?:address|ip"
+    rf"^{_SO}(?:where(?: to)?|to where|to whom|wohin|a ?donde|a quien|where (?:did|does|has) (?:it|he|she"
+    rf"|dev) (?:send|sent|upload\w*|copy|copied|put) (?:\w+ )*?to|(?:who|what) is (?:that|the) (?:address|ip"
     rf"|server|destination))"
     r"\b(?! (?:is|are|do|does|did|was|were)\b)"
 )

@@ -15,12 +15,12 @@ from assistant.answers.traffic.replies import answer_answers, answer_loss
 from assistant.answers.traffic.sessions import answer_close
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import attacks, find_culprits
+from assistant.diagnosis.choosing import OWN, attacks, find_culprits, measure_part
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.playbook import find_remedy
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
-from assistant.facts.requests import is_refused
+from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.questions.entities import list_machines, worst_first
 from traffic.labels import ATTACKS
 
@@ -34,7 +34,13 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     asks_now = bool(_NOW.search(asked.query.plain)) and not asked.query.negative
     if found.incident is not None and asks_now and is_over(found.incident, asked.analysis):
         # That it is over does not make it well: neither yes nor no.
-        return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
+        return _tell_past(asked, found.incident, headline)
+    if was := _tell_was(asked):
+        return was
+    if found.incident is not None and asked.still and not asked.query.positive:
+        over = is_over(found.incident, asked.analysis)
+        line = say_span(asked, found.incident, "no" if over else "yes")
+        return Answer(line, (headline, *found.facts))
     if unharmed := _tell_unharmed(asked):
         return unharmed
     if found.incident is not None:
@@ -52,6 +58,39 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     if not asked.device and not unclear:
         facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
     return Answer(begin(headline, "unclear" if unclear else asked.all_is(True)), facts, whole=True)
+
+
+def _tell_past(asked: Asked, incident: Incident, headline: Fact) -> Answer:
+    """What was found, and that it is over: "is it ok now?"."""
+    end_s = find_end(incident)
+    values: dict[str, Value] = {
+        "end_time_s": end_s,
+        "before_s": max(asked.view.last_s - end_s, 0.0),
+    }
+    what = incident.facts[0].text if incident.facts else headline.text
+    facts = (say_span(asked, incident, ""), *incident.facts[1:], *asked.sensor)
+    return Answer(say("health_past", "", None, what=what, **values), facts)
+
+
+def _tell_was(asked: Asked) -> Answer | None:
+    """That a device which only another's trouble touched is heard, and that this is over; None where it is more
+    than that."""
+    incident, device = asked.incident, asked.device
+    if incident is None or not incident.facts or not device or asked.blind:
+        return None
+    known = [one for one in asked.analysis.incidents if one.facts and one.touches(device)]
+    lightly = all(measure_part(one, device, asked.view) < OWN for one in known)
+    over = all(is_over(one, asked.analysis) for one in known)
+    if not (lightly and over) or any(one.label in ATTACKS for one in known):
+        return None
+    sent = asked.view.sent_by(device)
+    if sent.empty:
+        return None
+    line = say(
+        "health_was", "", None, name=asked.name, what=incident.facts[0].text,
+        last_time_s=float(sent["until_s"].max()), end_time_s=max(map(find_end, known)),
+    )  # fmt: skip
+    return Answer(line, incident.facts[1:])
 
 
 def _suffers(asked: Asked, incident: Incident) -> bool:
@@ -79,8 +118,8 @@ def _tell_unharmed(asked: Asked) -> Answer | None:
         return None
     values: dict[str, Value] = {"name": asked.name, "what": incident.facts[0].text}
     if attacks(incident, device) and incident.label in _HARMLESS:
-        fares = describe_fares(asked.view, device, incident)
-        if fares is None or kind_of(fares) != "fares_well":
+        fares = describe_fares(asked.view, device, incident) or _count_served(asked, device)
+        if fares is None or kind_of(fares) not in ("fares_well", "served_all"):
             return None
         return Answer(say("health_hit", "", None, **values), (fares, *incident.facts[1:]))
     lies = set(find_remedy(incident.label, incident.facts).lies)
@@ -95,6 +134,18 @@ def _tell_unharmed(asked: Asked) -> Answer | None:
     cause = asked.view.name_of(incident.device)
     line = say("broken_other_end", "", None, cause=cause, **values)
     return Answer(line, incident.facts[1:])
+
+
+_FEWEST = 10
+
+
+def _count_served(asked: Asked, device: str) -> Fact | None:
+    """That a device answered all requests of the whole recording; None where it did not, or served hardly any."""
+    rows = asked.view.exchanges
+    rows = rows[(rows["server"] == device) & rows["outcome"].isin(OUTCOMES)]
+    if len(rows) < _FEWEST or not (rows["outcome"] == "answered").all():
+        return None
+    return say("served_all", "", None, name=asked.view.name_of(device), n=len(rows))
 
 
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
@@ -154,7 +205,8 @@ _BY_TIME = re.compile(
     r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))"
     r"|\b(?:order|sequence|course|history) of (?:time|events|the night|the shift)"
     r"|\bin (?:what|which) order (?:did|have|has|were|things)|\bone after (?:the other|another)"
-    r"|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge|orden cronologico"
+    r"|\bin order(?: please| pls)?\W*$|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge"
+    r"|orden cronologico"
 )
 
 
@@ -232,9 +284,7 @@ def list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer
     values: dict[str, Value] = {
         "n": len(chosen),
         "all": len(incidents),
-        "end_time_s": max(map(find_end, chosen))
-        if over and chosen
-        else asked.analysis.capture.end_s,
+        "end_time_s": max(map(find_end, chosen)) if over and chosen else asked.view.last_s,
         "name": asked.view.name_of((chosen or rest)[0].device),
     }
     word = "over" if over else "open"

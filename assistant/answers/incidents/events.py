@@ -6,7 +6,13 @@ from collections import Counter
 import numpy as np
 
 from assistant.answers.asked import OPEN, Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.incidents.condition import describe_incident, judge_all
+from assistant.answers.incidents.condition import (
+    GOING,
+    OF_ALL,
+    describe_incident,
+    judge_all,
+    list_ended,
+)
 from assistant.answers.incidents.since import STILL_THERE
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.topics import find_labelled
@@ -78,7 +84,11 @@ def answer_related(asked: Asked) -> Answer | None:
         return Answer(
             say("related_one", "", None, name=asked.view.name_of(known[0].device)), known[0].facts
         )
-    if len(listed := asked.meant_by_list) > _TWO:
+    listed = asked.meant_by_list
+    if not listed and asked.focus is None and not asked.device and _FIRST.search(asked.query.plain):
+        named = _HALVES.search(asked.question) or find_labelled(asked)
+        listed = [] if named else known
+    if len(listed) > _TWO:
         return _tell_of_list(asked, listed)
     if _FIRST.search(asked.query.plain) and (told := answer_order(asked)):
         return told
@@ -146,6 +156,8 @@ def answer_order(asked: Asked) -> Answer | None:
     if len(asked.meant_by_list) > _TWO:
         return None
     question = asked.question[:MAX_CHARS].lower()
+    if asked.focus is None and not asked.device and not _HALVES.search(question):
+        return None  # "what came first tonight?" of all
     of_it = _ORDER_OF_IT.match(question) if asked.focus is not None and asked.span is None else None
     found = of_it or _ORDER.search(question)
     two = (_find_beside_it(asked, of_it["other"]) if of_it else _find_two(asked)) if found else []
@@ -271,6 +283,9 @@ _TROUBLE = re.compile(
 
 def answer_still(asked: Asked) -> Answer | None:
     """Whether a trouble that is named goes on; None where that is not asked, or none is known."""
+    if OF_ALL.match(asked.query.plain) and GOING.search(asked.query.plain) and not asked.device:
+        known = worst_first([one for one in asked.analysis.incidents if one.facts])
+        return list_ended(asked, known, over=False) if known else None
     if not (asked.still and (asked.polar or asked.guessed)) or not _TROUBLE.search(
         asked.query.plain
     ):

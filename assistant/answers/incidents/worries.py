@@ -110,6 +110,8 @@ def answer_worry(asked: Asked) -> Answer | None:
         return Answer(line, incident.facts[1:])
     if _WORRY.search(plain) and not _OF_ALL.match(plain):
         return _tell(asked, incident, "worry", worried=True)
+    if _NORMAL.search(plain) and asked.device and attacks(incident, asked.device):
+        return None  # how it fares itself is asked
     if _THEFT.search(plain):
         return _answer_theft(asked)
     if _NORMAL.search(plain) or _PURPOSE.search(plain):

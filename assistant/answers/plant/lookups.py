@@ -118,7 +118,10 @@ def _tell_incident(
     """What is known of the resolver in trouble, or that it resolves again."""
     told = (*named.facts[1:], *facts, *asked.sensor)
     good = good[(good["server"] == named.device) & (good["ts"] > find_end(named))]
-    if good.empty or asked.query.negative or not is_over(named, asked.analysis):
+    trouble = (
+        asked.query.negative and not asked.still
+    )  # "was there trouble?", not "is there still?"
+    if good.empty or trouble or not is_over(named, asked.analysis):
         return Answer(begin(headline, asked.is_well(False)), told, whole=True)
     values: dict[str, Value] = {
         "start_time_s": find_start(named)[0], "end_time_s": find_end(named),
