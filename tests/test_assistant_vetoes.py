@@ -41,12 +41,15 @@ def _says(*times_s: float) -> list[Frame]:
 @pytest.mark.parametrize(
     ("frames", "vetoed"),
     [
-        (_says(0, 10, 20, 70, 80, 200, 210), True),  # fifty seconds before, 120 now
-        (_says(0, 10, 20, 30, 40, 50, 60, 70, 80, 200, 210), False),
+        (_says(0, 42, 70, 80, 112, 120, 200, 210), True),  # thrice half a minute, 80 s now
+        (
+            _says(0, 10, 20, 30, 40, 50, 60, 70, 80, 120, 200, 210),
+            False,
+        ),  # once: it was gone then too
         (
             [
-                *_says(0, 10, 20, 70, 80, 200, 210),
-                *((ts, ethernet(tcp_packet("S", 9, b"", OTHER, HMI))) for ts in (100.0, 120.0)),
+                *_says(0, 42, 70, 80, 112, 120, 200, 210),
+                *((ts, ethernet(tcp_packet("S", 9, b"", OTHER, HMI))) for ts in (140.0, 160.0)),
             ],
             False,  # somebody misses it
         ),
@@ -56,7 +59,7 @@ def _says(*times_s: float) -> list[Frame]:
 def test_who_speaks_now_and_then_is_not_missed_by_its_silence(tmp_path, frames, vetoed):
     profile = PROFILES["device_silent"]
     view = _view(tmp_path, frames)
-    slots = pd.Series(range(8, 20)).to_numpy()
+    slots = pd.Series(range(12, 20)).to_numpy()
     assert is_used_to_pause(attribute(view, HMI, profile, "source", slots), view) is vetoed
 
 

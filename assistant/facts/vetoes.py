@@ -28,7 +28,7 @@ _FLOOD_PER_S = 100.0  # packets; a poll that is answered stays below
 _ANSWERED = 0.99
 _TWICE = 2.0
 _STREAM_SLOTS = 6  # a minute
-_MUCH_LONGER = 3.0  # times the longest pause before
+_MUCH_LONGER, _A_HABIT = 3.0, 2  # times a pause before, and how many of these
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 _SEVERAL = 2  # who call it
 
@@ -158,8 +158,8 @@ def moves_nothing(found: Attribution, view: TrafficView) -> bool:
 
 
 def is_used_to_pause(found: Attribution, view: TrafficView) -> bool:
-    """Nobody asked for the device in vain, and it had been silent for about as long before: who is used
-    now and then is not missed."""
+    """Nobody asked for the device in vain, and it had been silent for about as long more than once before:
+    who is used now and then is not missed."""
     spell = quiet_spell(view, found.device, found.start_s, found.end_s)
     if found.calls or spell is None:
         return False
@@ -168,7 +168,7 @@ def is_used_to_pause(found: Attribution, view: TrafficView) -> bool:
     quiet_s = before["sent_first_s"].to_numpy()[1:] - np.maximum.accumulate(
         before["sent_last_s"].to_numpy()[:-1]
     )
-    return bool(len(quiet_s) and quiet_s.max() * _MUCH_LONGER > spell[1] - spell[0])
+    return int((quiet_s * _MUCH_LONGER > spell[1] - spell[0]).sum()) >= _A_HABIT
 
 
 def only_busy(found: Attribution, view: TrafficView) -> bool:
