@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from assistant.detection.alert import Alert
-from assistant.detection.correlation import add_rule_alerts, group_by_cause
+from assistant.detection.correlation import add_rule_alerts, group_by_cause, name_flood
 from assistant.facts.attribution import Attribution
 from assistant.facts.fact import Fact
 
@@ -120,3 +121,38 @@ def test_what_a_rule_does_not_name_is_another_story():
         {(A, "exfiltration")},
         {(B, "congestion")},
     ]
+
+
+def test_what_fails_long_after_a_false_address_was_claimed_has_another_cause():
+    """A window's suspicion of the claims reaches to what fails a minute later; the claims do not."""
+    claims = alert(SCANNER, "spoofing", "source", A, B, rule="claimant")
+    seen = pd.DataFrame([(SCANNER, A, "arp_conflict", 9, 10)], columns=EVIDENCE.columns)
+    suspected = alert(A, "spoofing", "target", SCANNER, BROKER, evidence=seen)
+    suspected = replace(suspected, attribution=replace(suspected.attribution, end_s=260.0))
+    refused = alert(BROKER, "service_down", "source", A, rule="now_refused")
+    for start_s, joined in ((150.0, True), (265.0, False)):
+        times = replace(refused.attribution, start_s=start_s, end_s=300.0)
+        found = stories(claims, suspected, replace(refused, attribution=times))
+        assert (len(found) == 1) is joined
+        assert {(SCANNER, "spoofing"), (A, "spoofing")} <= found[0]
+
+
+@pytest.mark.parametrize(("later_s", "stories"), [(200.0, 1), (400.0, 2)])
+def test_a_server_that_fails_in_one_way_and_later_in_another_has_two_stories(later_s, stories):
+    fails = alert(BROKER, "name_resolution", "source", A, B, rule="servfail")
+    lies = alert(BROKER, "name_resolution", "source", A, C, rule="astray")
+    lies = replace(lies, attribution=replace(lies.attribution, start_s=later_s, end_s=later_s + 50))
+    assert len(add_rule_alerts([], (fails, lies))) == stories
+
+
+@pytest.mark.parametrize(("later_s", "label"), [(100.0, "ddos"), (130.0, "dos")])
+def test_two_who_flood_one_from_the_same_moment_act_together(later_s, label):
+    """Each sends as much as the other."""
+    columns = ["src", "dst", "attempt", "slot", "src_pkts"]
+    alerts = []
+    for n, (source, start_s) in enumerate(((A, 100.0), (B, later_s))):
+        one = alert(source, "dos", "source", C, rule="one_way")
+        flows = pd.DataFrame([(source, C, n, 10, 5000)], columns=columns)
+        found = replace(one.attribution, flows=flows, start_s=start_s)
+        alerts.append(replace(one, attribution=found))
+    assert name_flood(alerts[0], alerts, {A, B, C}).label == label

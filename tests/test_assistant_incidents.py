@@ -289,11 +289,10 @@ def test_victims_one_after_the_other_are_one_incident_where_an_hour_lies_between
 
 @pytest.mark.parametrize(
     ("senders", "letter", "label"),
-    [((A, B, C), "o", "ddos"), ((A,), "d", "dos"), ((A, B), "d", "ddos"), ((A, B), "o", "dos")],
+    [((A, B, C), "o", "ddos"), ((A,), "d", "dos"), ((A, B), "d", "ddos"), ((A, B), "o", "ddos")],
 )
 def test_who_floods_together_is_one_incident_named_by_how_many_they_are(senders, letter, label):
-    """A window of one sender cannot tell; of two senders neither can this, and the model's word
-    stays."""
+    """A window of one sender cannot tell; two who begin and end together act on one order."""
     flood = [flow(20 + t / 50, one, S, 80, "S0") for one in senders for t in range(500)]
     said = dict.fromkeys(senders, (f"..{letter * 5}", "source"))
     (one,) = incidents_of(said, capture_of([*flood, flow(0, S, A, 502)]))

@@ -4,7 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from frames import SERVER, SERVER_MAC, Frame, arp_packet, ethernet, read, tcp_packet, udp_packet
+from frames import (
+    SERVER,
+    SERVER_MAC,
+    Frame,
+    arp_packet,
+    ethernet,
+    icmp_packet,
+    read,
+    tcp_packet,
+    udp_packet,
+)
 
 from assistant.detection.rules import apply_rules
 from assistant.facts.devices import describe_device
@@ -144,3 +154,44 @@ def test_a_device_that_moved_and_misses_something_for_it_is_one_story(tmp_path, 
     if deaf:
         assert [kind_of(fact) for fact in hits[0].facts] == ["moved", "deaf"]
         assert hits[0].peers == (TAKEN, SERVER)
+
+
+def _told_no_way(*times_s: float) -> list[Frame]:
+    """A router tells the server that there is no way to where it answers."""
+    return [
+        (ts, ethernet(icmp_packet(3, 0, bytes(28), src="192.168.1.1", dst=SERVER)))
+        for ts in times_s
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told_s", "found"), [((101.0, 121.0, 141.0), True), ((101.0,), False), ((181.0, 182.0, 183.0), False)]
+)  # fmt: skip
+def test_a_device_whose_answers_a_router_throws_away_misses_them(tmp_path, told_s, found):
+    asks = [one for ts in MEANWHILE for one in _asks_a_name(ts)]
+    frames = [*_sends(OWN, *BEFORE, 60.0, 80.0, *AFTER), *asks, *_told_no_way(*told_s)]
+    hits = [
+        one for one in apply_rules(_view(tmp_path, frames, PLANT)) if kind_of(one.fact) == "moved"
+    ]
+    assert [(one.label, one.device) for one in hits] == [("misconfiguration", OWN)] * found
+    if found:
+        assert [kind_of(one) for one in hits[0].facts] == ["moved", "unanswerable"]
+
+
+def _asks_a_name(ts: float) -> list[Frame]:
+    there = udp_packet(b"?", src=TAKEN, sport=5000 + int(ts), dport=9000)
+    back = udp_packet(b"!", src=SERVER, dst=TAKEN, sport=9000, dport=5000 + int(ts))
+    return [
+        (ts, ethernet(there, src=MAC, dst=SERVER_MAC)),
+        (ts + 0.01, ethernet(back, src=SERVER_MAC, dst=MAC)),
+    ]
+
+
+@pytest.mark.parametrize(("taken_s", "moved"), [((96.0, 109.0), True), ((96.0, 97.0), False)])
+def test_a_move_of_seconds_is_placed_by_packets(tmp_path, taken_s, moved):
+    """It says nothing by its own address for 24 s, or for less than twenty."""
+    own = (0.0, 20.0, 95.0, 119.0 if moved else 99.0)
+    facts = move_facts(_view(tmp_path, [*_sends(OWN, *own), *_sends(TAKEN, *taken_s)], PLANT), OWN)
+    assert [kind_of(one) for one in facts] == ["moved"] * moved
+    if moved:
+        assert facts[0].values["silent_s"] == pytest.approx(24.0)

@@ -157,7 +157,7 @@ QUESTIONS = {
         ("is there packet loss anywhere?", "Yes, likely: packets are lost between"),
     ],
     "filling-line": [
-        ("is plc-4 ok now?", "At plc-4 (10.95.111.80) it began at 2026-11-21 13:40:46 UTC and ended at 13:42:54"),
+        ("is plc-4 ok now?", "plc-4 (10.95.111.80) port 502 answered nobody from 2026-11-21 13:40:46 UTC to 13:42:54"),
         ("is plc-4 ok?", "No, confirmed: plc-4"),
     ],
     "paint-shop": [

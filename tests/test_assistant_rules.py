@@ -638,8 +638,17 @@ def test_who_speaks_one_protocol_after_the_other_looks_for_what_runs_there(
 
 def _asks(*requests: tuple[int, int, int], code: int = 2) -> list[Frame]:
     """Modbus requests by unit, function and address, each answered with an exception, or without."""
+    return _answered(*((*request, code) for request in requests))
+
+
+def _reads(*codes: int) -> list[Frame]:
+    """The same read again and again, answered with these exceptions."""
+    return _answered(*((1, 3, 7, code) for code in codes))
+
+
+def _answered(*requests: tuple[int, int, int, int]) -> list[Frame]:
     turns = []
-    for number, (unit, function, address) in enumerate(requests):
+    for number, (unit, function, address, code) in enumerate(requests):
         head = struct.pack(">HHHB", number, 0, 6, unit)
         turns.append((">", head + struct.pack(">BHH", function, address, 1)))
         answer = bytes([function | 0x80, code]) if code else bytes([function, 2, 0, 7])
@@ -907,3 +916,33 @@ def test_requests_that_were_answered_and_are_refused_need_no_twenty_seconds(
         asks, says = asks + len(asked), says + len(told)
     kinds = [kind_of(hit.fact) for hit in find_refusals(_view(tmp_path, frames))]
     assert kinds == ["refused"] * found
+
+
+@pytest.mark.parametrize(
+    ("code", "back", "found"),
+    [
+        (4, False, ("now_refused", "service_down", SERVER)),  # it says that it failed
+        (2, True, ("now_refused", "service_down", SERVER)),  # it gives the same again
+        (2, False, ("refused", "misconfiguration", CLIENT)),  # who of both changed is open
+    ],
+)
+def test_a_server_that_refuses_what_it_gave_before_has_changed(tmp_path, code, back, found):
+    codes = [0] * 150 + [code] * 150 + [0] * 150 * back
+    assert _found(_view(tmp_path, _reads(*codes))) == [found]
+
+
+@pytest.mark.parametrize(
+    ("before_s", "requests", "found"),
+    [
+        (400.0, [(1, 6, at) for at in range(20)], True),
+        (200.0, [(1, 6, at) for at in range(20)], False),  # it may always do so
+        (400.0, [(1, 6, at) for at in range(9)], False),  # a set point or two
+        (400.0, [(1, 3, 0), *((1, 6, at) for at in range(20))], False),  # it looks before
+    ],
+)
+def test_who_writes_many_times_and_never_looks_is_new_sooner(tmp_path, before_s, requests, found):
+    writes = _asks(*requests, code=0)
+    began = writes[0][0]
+    frames = [(began - before_s, ethernet(udp_packet(b"x"))), *writes]
+    hits = [one for one in _found(_view(tmp_path, frames)) if one[0] == "new_writer"]
+    assert bool(hits) is found

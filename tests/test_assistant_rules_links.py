@@ -47,6 +47,7 @@ def _poll(number: int, ts: float, tries_s: tuple[float, ...]) -> list[Frame]:
 
 # A timer that runs out doubles each time (RFC 6298, 5.5).
 _BACKED_OFF = (0.2, 0.6, 1.4, 3.0)
+_LONGER = (*_BACKED_OFF, 6.2)
 
 
 def _polls(seconds: int, gone: dict[int, tuple[float, ...]]) -> list[Frame]:
@@ -62,6 +63,24 @@ def test_a_device_that_nothing_reaches_again_and_again_has_a_loose_link(tmp_path
     assert (fact.values["stalls"], fact.values["resent"]) == (4, 16)
     # From the first packet that was sent again to the last.
     assert (fact.values["since_time_s"], fact.values["until_time_s"]) == (60.2, 113.0)
+
+
+@pytest.mark.parametrize(
+    ("gone", "found"),
+    [
+        ({65: _LONGER, 85: _LONGER}, True),
+        ({65: _LONGER, 285: _LONGER}, False),  # minutes apart
+        ({65: _LONGER}, False),
+    ],
+    ids=["two", "apart", "once"],
+)
+def test_two_silences_beside_which_nothing_is_lost_are_a_loose_link_too(tmp_path, gone, found):
+    times = [ts for ts in range(0, 350, 5) if gone.get(ts - 5) != _LONGER]
+    frames = [one for n, ts in enumerate(times) for one in _poll(n, float(ts), gone.get(ts, ()))]
+    told = _facts(tmp_path, frames, "off_and_on")
+    assert [(label, device) for label, device, _ in told] == [("flapping", DRIVE)] * found
+    for _, _, fact in told:
+        assert (fact.values["stalls"], fact.values["resent"]) == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +246,9 @@ def test_who_asks_all_for_its_partner_after_each_silence_has_a_link_that_goes_do
         + _asks(124.9, 144.9, 164.9, to_all=False, answered=False)
         + _asks(125.9, 145.9, 165.9),
         _words_to_store(120, 140, 160) + _asks(125.9, 145.9, 165.9, answered=False),
+        # From the start on: how often it asks at other times is not known yet.
+        [one for one in _words_to_store(120, 140, 160) if one[0] >= 100]
+        + _asks(125.9, 145.9, 165.9),
         # All the time the same: its table forgets by the clock.
         _words_to_store(*range(20, 230, 20)) + _asks(*(at + 5.9 for at in range(20, 230, 20))),
         # Two machines claim the address that it asks for.

@@ -139,6 +139,7 @@ def test_what_fills_the_link_is_said(tmp_path):
     (hit,) = _hits(tmp_path, frames)
     assert kind_of(hit.facts[-1]) == "link_filled"
     assert STORE in hit.facts[-1].text
+    assert hit.peers == (STORE, PANEL)  # who fills it comes first
 
 
 _QUEUED_S = 0.07  # more than a program's own stack waits, less than a rise that needs no reason
@@ -207,6 +208,19 @@ def test_a_slow_server_is_said_to_be_acknowledging_as_ever(tmp_path):
     hits = _hits(tmp_path, _modbus(_slow(0, 0), lambda s: 0.9 if 200 <= s < 320 else 0.0), True)
     (hit,) = hits
     assert [kind_of(fact) for fact in hit.facts] == ["slow", "way_is_fast"]
+
+
+def test_answers_that_are_late_because_packets_are_lost_are_no_slow_server(tmp_path):
+    """Of two minutes each question is sent again, and answered after that."""
+    frames = _modbus(_slow(0, 0), lambda s: 0.9 if 200 <= s < 320 else 0.0)
+    again = [
+        (ts + 0.5, frame)
+        for ts, frame in frames
+        if 200 <= ts < 320 and frame[34:36] == (41000).to_bytes(2, "big") and len(frame) > 60
+    ]
+    hits = _hits(tmp_path, frames + again, rules=True)
+    assert len(again) == 60
+    assert "slow" not in [kind_of(hit.fact) for hit in hits]
 
 
 def _modbus(delay_s: Delay, program_s: Delay = lambda _: 0.0) -> list[Frame]:

@@ -134,7 +134,9 @@ def _takes_over(rule: Alert, other: Alert) -> bool:
     # What another rule proved stays, unless this one explains it.
     if (rule.rules_out or other.facts) and other.label not in {rule.label, *rule.rules_out}:
         return False
-    return _is_same(rule, other)
+    # A server that fails in one way, and minutes later in another, has two stories.
+    apart = bool(other.facts) and not rule.profile.lasting and _gap_s(rule, other) > _SLACK_S
+    return not apart and _is_same(rule, other)
 
 
 def _explains(rule: Alert, other: Alert) -> bool:
@@ -243,11 +245,14 @@ def _find_effects(found: Sequence[Alert], group: Sequence[int]) -> list[tuple[in
         group: of each alert, as far as they were joined.
     """
     began = _find_starts(zip(group, found, strict=True))
-    # Where a rule saw who claims an address, a window's suspicion of the same began no earlier.
-    seen = (
+    # Where a rule saw who claims an address, a window's suspicion of the same began no earlier and ended
+    # no later.
+    seen = [
         one for one in zip(group, found, strict=True) if one[1].facts and one[1].profile.leads_to
-    )
-    proven_s = _find_starts(seen)
+    ]
+    proven_s, over_s = _find_starts(seen), dict[int, float]()
+    for at, one in seen:
+        over_s[at] = max(over_s.get(at, 0.0), one.attribution.end_s)
     found_by_rule = {
         at: [one for one, of in zip(found, group, strict=True) if of == at and one.facts]
         for at in group
@@ -260,6 +265,7 @@ def _find_effects(found: Sequence[Alert], group: Sequence[int]) -> list[tuple[in
         if _leads_to(cause, effect)
         and max(cause.attribution.start_s, proven_s.get(group[i], 0.0)) - began[group[j]]
         <= (2 * SAMPLE_S if effect.facts else _SLACK_S)
+        and effect.attribution.start_s - over_s.get(group[i], np.inf) <= _SLACK_S
         and all(_is_claimed(cause, one) for one in found_by_rule[group[j]])
     ]
 
@@ -352,6 +358,15 @@ def promote_culprit(lead: Alert, group: Sequence[Alert]) -> Alert:
     return replace(lead, device=lead.culprit, role="source", attribution=attribution)
 
 
+def _are_together(floods: Sequence[Alert]) -> bool:
+    """Whether rules saw all who flood begin and end at once: who acts on one order does."""
+    seen = [one.attribution for one in floods if one.facts and one.role != "target"]
+    if len(seen) < 2:
+        return False
+    begin, end = (np.array([getattr(one, at) for one in seen]) for at in ("start_s", "end_s"))
+    return bool(max(np.ptp(begin), np.ptp(end)) <= SAMPLE_S)
+
+
 def name_flood(lead: Alert, group: Sequence[Alert], local: Collection[str]) -> Alert:
     """Tell a flood from one sender from one of many by all alerts of the cause: one device of
     several that take part cannot, nor can a model that reads one device's window.
@@ -372,7 +387,8 @@ def name_flood(lead: Alert, group: Sequence[Alert], local: Collection[str]) -> A
     flows = flows[flows["dst"].isin(victims)].drop_duplicates(["attempt", "slot"])
     sent = flows.groupby("src", observed=True)["src_pkts"].sum()
     senders = int((sent >= _SENDER_SHARE * sent.max()).sum())
-    label = "ddos" if senders >= _MANY else "dos" if senders == 1 else lead.label
+    together = senders >= _MANY or (senders > 1 and len(victims) == 1 and _are_together(floods))
+    label = "ddos" if together else "dos" if senders == 1 else lead.label
     attribution = replace(lead.attribution, label=label)
     if label == "ddos" and len(victims) == 1:  # what all of them sent is one flood
         start_s = min(one.attribution.start_s for one in floods)

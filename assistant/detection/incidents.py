@@ -223,7 +223,9 @@ def _severity(lead: Alert, related: Sequence[str]) -> Severity:
         return "high" if pkts >= _LARGE_FLOOD_PKTS else "medium"
     if attack and not len(lead.rows) and not {kind_of(one) for one in lead.facts} & _SHOWN:
         return "low"  # it may as well be no attack
-    if profile.compromises or (attack and lead.role != "target"):
+    # Who writes where nobody may is no less a matter where it is a stranger.
+    written = lead.label == "unauthorized_command"
+    if profile.compromises or (attack and (written or lead.role != "target")):
         return "high"
     if attack or suffer >= _MEDIUM_SUFFER:
         return "high" if suffer >= _HIGH_SUFFER else "medium"

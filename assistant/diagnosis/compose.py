@@ -304,6 +304,7 @@ def _leaning(incident: Incident) -> list[str]:
     controller = {
         "no name was asked before": bool({"unasked", "nameless"} & facts.keys()),
         "no name asked before leads outside": "names_inside" in facts,
+        "no name asked before leads there": "names_elsewhere" in facts,
         "it began later than the device was seen": "late" in facts,
         "the interval is steady": steady,
         "the port is no ordinary one": bool(port) and not ordinary,

@@ -258,16 +258,18 @@ def supports_claims(found: Attribution) -> bool:
 
 
 _FEW_RESENT, _MANY_RESENT, _MUCH_RESENT = 5, 10, 0.02
+_MOMENT_S = 1.0
 
 
 def supports_loss(found: Attribution) -> bool:
     """Two or three segments that went out again are an ordinary minute of a radio; so are seven among
-    a thousand, not seven among a hundred."""
+    a thousand, not seven among a hundred. What is sent again in one moment is a hiccup, no lossy line."""
     missed = float(found.flows["missed_bytes"].sum()) > 0
     pkts = float((found.flows["src_pkts"] + found.flows["dst_pkts"]).sum())
     resent = float(found.evidence["count"].sum())
     much = resent >= _MANY_RESENT or resent >= _MUCH_RESENT * pkts
-    return missed or (resent >= _FEW_RESENT and much)
+    lasts = len(found.evidence) > 0 and float(np.ptp(first_and_last(found.evidence))) >= _MOMENT_S
+    return missed or (resent >= _FEW_RESENT and much and lasts)
 
 
 # ---- The same with no verdict to lean on: what an undecided stretch must show ----

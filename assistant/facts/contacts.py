@@ -128,17 +128,41 @@ def is_named(
     return bool(((asked_s <= first_s) & (asked_s >= first_s - within_s - SAMPLE_S)).any())
 
 
+def names_led_to(
+    view: "TrafficView", device: str, first_s: float
+) -> dict[str, frozenset[str]] | None:
+    """Addresses that each name was answered with which a device asked for just before a moment, as far as
+    answers were read: the first of each. None where it asked for none that is known."""
+    rows = view.exchanges
+    rows = rows[(rows["client"] == device) & (rows["protocol"] == "dns") & rows["name"].notna()]
+    rows = rows.assign(name=rows["name"].astype("str"))
+    names = rows.loc[rows["ts"].between(first_s - NAMED_S - SAMPLE_S, first_s), "name"].unique()
+    if not len(names):
+        return None
+    given = rows[rows["name"].isin(names) & (rows["value"] > 0)]
+    address = given["value"].map(lambda one: str(IPv4Address(int(one))))
+    return {name: frozenset(address[given["name"] == name]) for name in names}
+
+
 def leads_inside(view: "TrafficView", device: str, first_s: float) -> bool:
     """Whether all names that a device asked for just before a moment were answered with addresses of
     the plant's own: who looks up its clock was led nowhere else by that."""
-    rows = view.exchanges
-    rows = rows[(rows["client"] == device) & (rows["protocol"] == "dns") & rows["name"].notna()]
-    just = rows[rows["ts"].between(first_s - NAMED_S - SAMPLE_S, first_s)]
-    names = just["name"].astype("str").unique()
-    given = rows[rows["name"].astype("str").isin(names) & (rows["value"] > 0)]
-    inside = given["value"].map(lambda one: str(IPv4Address(int(one)))).isin(view.own | view.local)
-    known = given.loc[inside, "name"].astype("str").unique()
-    return len(names) > 0 and bool(inside.all()) and set(names) == set(known)
+    led = names_led_to(view, device, first_s)
+    inside = view.own | view.local
+    return led is not None and all(to and to <= inside for to in led.values())
+
+
+def leads_elsewhere(view: "TrafficView", device: str, target: str, first_s: float) -> bool:
+    """Whether each name that a device asked for just before a moment led it somewhere else: into the plant,
+    or outside to where it went then. That it was given a second address, for which it did not ask by
+    then, no answer shows."""
+    led = names_led_to(view, device, first_s)
+    if led is None:
+        return False
+    rows = view.flows_of(device)
+    near = rows["out"] & rows["since_s"].between(first_s - 2 * NAMED_S, first_s)
+    went = view.own | view.local | frozenset(map(str, rows.loc[near, "other"].unique()))
+    return all(to and target not in to and to & went for to in led.values())
 
 
 def _asked_s(view: "TrafficView", device: str) -> np.ndarray:

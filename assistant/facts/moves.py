@@ -8,7 +8,6 @@ import numpy as np
 
 from assistant.facts.fact import Fact, Proof, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
-from traffic.capture import SAMPLE_S
 
 _LEAST_SILENT_S = 20.0
 _EXCHANGE_S = 5.0
@@ -134,12 +133,12 @@ def find_moves(view: TrafficView, devices: Collection[str]) -> Iterator[Move]:
         listed = known.get(owner, "") == mac
         if not (listed or all(_asks_by_arp(view, one) for one in addresses)):
             continue
-        since_s = float(spoken[address]["since_s"].min())
-        until_s = float(spoken[address]["until_s"].max())
-        first_slot, last_slot = (int(spoken[address]["slot"].agg(end)) for end in ("min", "max"))
-        # It may have changed within the first and the last sample.
-        within = spoken[owner]["slot"].between(first_slot, last_slot, inclusive="neither")
-        silent_s = (last_slot - first_slot - 1) * SAMPLE_S
+        since_s = float(spoken[address]["sent_first_s"].min())
+        until_s = float(spoken[address]["sent_last_s"].max())
+        first_s, last_s = (spoken[owner][f"sent_{end}_s"].to_numpy() for end in ("first", "last"))
+        within = (first_s < until_s) & (last_s > since_s)
+        before, after = last_s[last_s <= since_s], first_s[first_s >= until_s]
+        silent_s = float(min(after, default=until_s)) - float(max(before, default=since_s))
         if silent_s >= _LEAST_SILENT_S and not within.any():
             yield Move(owner, address, mac, since_s, until_s, silent_s)
 

@@ -57,6 +57,7 @@ from assistant.facts.vetoes import (
     is_habit,
     is_no_flood,
     is_replaced,
+    is_used_to_pause,
     moves_nothing,
     names_resolve,
     needed_by_nobody,
@@ -310,9 +311,19 @@ _FAULTS = (
     ),
     LabelProfile(
         label="device_silent",
+        veto=is_used_to_pause,
         make_facts=faults.silence_facts,
         conclusive=frozenset(
-            {"arp", "syn", "absent", "refusing", "resolver", "silent", "silent_together"}
+            {
+                "arp",
+                "syn",
+                "absent",
+                "refusing",
+                "resolver",
+                "silent",
+                "silent_together",
+                "restarted",
+            }
         ),
         evidence=("arp_unanswered",),
         opened_by="target",
@@ -383,7 +394,7 @@ _FAULTS = (
         lasts="failures",
         veto=names_resolve,
         make_facts=faults.resolution_facts,
-        conclusive=frozenset({"asked_names", "resolver", "misled", "misleads"}),
+        conclusive=frozenset({"asked_names", "resolver", "misled", "misleads", "astray"}),
         evidence=("dns_failed",),
         carries=carries_dns,
         source_columns=("udp_in",),

@@ -9,6 +9,7 @@ import pandas as pd
 from assistant.facts.attribution import LOGIN_PORTS, Attribution
 from assistant.facts.moves import find_replacement
 from assistant.facts.requests import is_login, is_refused
+from assistant.facts.spells import quiet_spell
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import PROTOCOLS
@@ -27,7 +28,9 @@ _FLOOD_PER_S = 100.0  # packets; a poll that is answered stays below
 _ANSWERED = 0.99
 _TWICE = 2.0
 _STREAM_SLOTS = 6  # a minute
+_MUCH_LONGER, _A_HABIT = 3.0, 2  # times a pause before, and how many of these
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
+_SEVERAL = 2  # who call it
 
 
 def not_a_guess(found: Attribution, view: TrafficView) -> bool:
@@ -56,14 +59,19 @@ def is_replaced(found: Attribution, view: TrafficView) -> bool:
 
 
 def own_infrastructure(found: Attribution, view: TrafficView) -> bool:
-    """Everything goes to the plant's own resolver, clock or router, or is a known protocol that
-    another device of the plant answers."""
+    """Everything goes to the plant's own resolver, clock or router, is a known protocol that another
+    device of the plant answers, is refused by it, or goes to a port of it that others call too."""
     flows = found.flows
     if flows.empty or not flows["other"].isin(view.local).all():
         return False
     served = flows["port"].isin(_INFRASTRUCTURE) & flows["out"]
     known = flows["answered"] & (flows["service"].fillna("") != "")
-    return bool((served | known | flows["other"].isin(view.routers)).all())
+    rows = view.flow_slots
+    callers = rows[rows["dst"].isin(flows["dst"])].groupby(["dst", "port"])["src"].nunique()
+    ends = pd.MultiIndex.from_frame(flows[["dst", "port"]])
+    shared = (callers.reindex(ends).fillna(0) >= _SEVERAL).to_numpy()
+    ours = served | known | flows["refused"] | shared
+    return bool((ours | flows["other"].isin(view.routers)).all())
 
 
 def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
@@ -147,6 +155,20 @@ def moves_nothing(found: Attribution, view: TrafficView) -> bool:
     here = rows[(rows["until_s"] >= found.start_s) & (rows["since_s"] <= found.end_s)]
     each = (here["sent_bytes"] + here["got_bytes"]).groupby(here["slot"]).sum()
     return each.empty or float(each.max()) < _LITTLE_BYTES
+
+
+def is_used_to_pause(found: Attribution, view: TrafficView) -> bool:
+    """Nobody asked for the device in vain, and it had been silent for about as long more than once before:
+    who is used now and then is not missed."""
+    spell = quiet_spell(view, found.device, found.start_s, found.end_s)
+    if found.calls or spell is None:
+        return False
+    sent = view.sent_by(found.device)
+    before = sent[sent["sent_first_s"] <= spell[0]].sort_values("sent_first_s")
+    quiet_s = before["sent_first_s"].to_numpy()[1:] - np.maximum.accumulate(
+        before["sent_last_s"].to_numpy()[:-1]
+    )
+    return int((quiet_s * _MUCH_LONGER > spell[1] - spell[0]).sum()) >= _A_HABIT
 
 
 def only_busy(found: Attribution, view: TrafficView) -> bool:

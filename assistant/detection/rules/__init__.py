@@ -39,6 +39,7 @@ from assistant.detection.rules.links import (
     find_losses,
     find_spikes,
 )
+from assistant.detection.rules.names import find_wrong_answers
 from assistant.detection.rules.outages import (
     find_absent_addresses,
     find_failing_services,
@@ -48,6 +49,7 @@ from assistant.detection.rules.outages import (
 )
 from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
 from assistant.detection.rules.refusals import find_refusals
+from assistant.detection.rules.restarts import find_restarts
 from assistant.detection.rules.rhythms import find_stopped_senders, find_thin_streams
 from assistant.detection.rules.rule import Rule, RuleHit
 from assistant.detection.rules.scans import find_arp_scans, find_scans, find_version_scans
@@ -114,7 +116,7 @@ RULES = (
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
     _plain(
         find_refusals,
-        confirms="refused login_refused turned_away unit_gone probe",
+        confirms="refused now_refused login_refused turned_away unit_gone probe",
         suggests="busy partly_refused refused_in_part",
     ),
     replace(
@@ -134,6 +136,7 @@ RULES = (
         _plain(find_slow_links, suggests="slow_link slow_way_out"), rules_out=_LOOK_ALIKES - _DEEDS
     ),
     _plain(find_failing_resolvers, confirms="servfail", suggests="unknown_names"),
+    _plain(find_wrong_answers, suggests="astray"),
     _plain(find_idle_closes, suggests="idle_close"),
     _plain(find_missed_keep_alives, confirms="keep_alive"),
     _plain(find_shared_client_ids, confirms="same_id"),
@@ -150,6 +153,7 @@ RULES = (
     replace(
         _plain(find_vain_calls, suggests="nameless cut_off"),
         headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open
+        yields_to=_kinds("astray"),
     ),
     _plain(find_lost_ways, suggests="way_lost"),
     replace(_plain(find_deaf_clients, suggests="deaf"), yields_to=_kinds("moved")),
@@ -157,6 +161,14 @@ RULES = (
     replace(
         _plain(find_loose_links, suggests="off_and_on"),
         yields_to=_kinds("comes_and_goes silent silent_together slow_link slow_way_out spike"),
+    ),
+    replace(
+        _plain(find_restarts, suggests="restarted"),
+        # It explains what failed in that moment, not what was slow or lossy a while after it.
+        rules_out=_kinds("misconfiguration service_down flapping name_resolution device_silent"),
+        yields_to=_kinds(
+            "moved silent silent_together comes_and_goes off_and_on absent refusing double"
+        ),
     ),
     replace(
         _plain(find_dropped_links, suggests="asked_anew"),
@@ -180,7 +192,7 @@ RULES = (
     replace(
         _plain(find_stopped_senders, suggests="stopped"),
         yields_to=_kinds(
-            "silent silent_together same_id login_refused turned_away limit keep_alive"
+            "moved silent silent_together same_id login_refused turned_away limit keep_alive"
         ),
     ),
     _plain(find_uploads, suggests="upload"),

@@ -33,6 +33,7 @@ _MIN_BEHIND, _IN_STEP = 10, 0.9  # answers in a row, and as many before them, mo
 _MIN_MALFORMED = 3
 _SLOWER, _SLOWER_S = 5.0, 0.1  # times its own past, and by at least so much
 _SLOW_FOR_S, _MIN_SLOW = 60.0, 10  # and answers on either side
+_MIN_LOST, _LOST_SHARE = 10, 0.05  # packets, of all between two
 _MIN_FAILED, _FAILED_SHARE = 5, 0.1
 _APART_S = 600.0  # failures so far apart are two stories
 _CLOCK_S = 1e-6  # a filter's text rounds
@@ -193,6 +194,8 @@ def find_slow_servers(view: TrafficView) -> list[RuleHit]:
             continue
         start, end = found
         part, before = timed.iloc[start:end], delay[:start]
+        if _is_lossy(view, client, server, slots_at(part["ts"])):
+            continue  # what is lost on the way is late as well
         values = describe_ends(view, client, server, part)
         values |= {"slow_s": float(part["delay_s"].median()), "usual_s": float(np.median(before))}
         proof = prove(part)
@@ -204,6 +207,16 @@ def find_slow_servers(view: TrafficView) -> list[RuleHit]:
             facts.append(make_fact("way_is_fast", _SENTENCES["way_is_fast"], values))
         hits.append(make_hit(server, "congestion", facts, client, part))
     return hits
+
+
+def _is_lossy(view: TrafficView, client: str, server: str, slots: np.ndarray) -> bool:
+    """Whether much of what two devices said was sent again in some slots."""
+    resent = view.evidence_of(client, ("retransmission",))
+    resent = resent[(resent["other"] == server) & resent["slot"].isin(slots)]
+    rows = view.flows_of(client)
+    rows = rows[(rows["other"] == server) & rows["slot"].isin(slots)]
+    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum())
+    return int(resent["count"].sum()) >= max(_MIN_LOST, _LOST_SHARE * pkts)
 
 
 def _acknowledged_within(

@@ -1,13 +1,14 @@
 """Attacks that packets alone prove: an address with two owners, a sweep of registers, a new writer,
 a command that interrupts a controller's work.
 
-A writer is new against ten minutes of what came before, or not allowed by plant.yaml. Without
-either nothing is judged: who writes when a recording begins may always have done so. Nobody stops
-or restarts a controller all the time: that is told whenever it is seen.
+A writer is new against ten minutes of what came before (five, where it writes blindly and many times),
+or not allowed by plant.yaml. Without either nothing is judged: who writes when a recording begins may
+always have done so. Nobody stops or restarts a controller all the time: that is told whenever it is seen.
 """
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.conversation import (
@@ -29,6 +30,8 @@ from traffic.pcap.protocols import BY_NAME
 _MIN_CLAIMS = 3
 _SWEPT_REGISTERS = 50  # different ones in a sample
 _SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
+# Half of the past is enough of who writes so many times, one in so many seconds or faster.
+_SOONER_S, _MANY_BLIND, _BLIND_EVERY_S = 300.0, 15, 5.0
 
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
@@ -180,7 +183,9 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
             if client in listed:
                 continue
             kind = "forbidden_writer"
-        elif row.watched_s >= BASELINE_S:
+        elif row.watched_s >= BASELINE_S or (
+            row.watched_s >= _SOONER_S and _is_blind(view, client, server)
+        ):
             kind = "new_control" if row.control else "new_writer"
         else:
             continue
@@ -196,6 +201,18 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
         slots = slots_of(view.write_slots(client, server))
         hits.append(RuleHit(client, "unauthorized_command", "source", (fact,), (server,), slots))
     return hits
+
+
+def _is_blind(view: TrafficView, client: str, server: str) -> bool:
+    """Whether a client writes many times at once, in sessions in which it reads nothing: who works with a
+    controller looks at it as well."""
+    asked = view.exchanges
+    asked = asked[(asked["client"] == client) & (asked["server"] == server)]
+    writes = asked[asked["kind"] == "write"]
+    if len(writes) < _MANY_BLIND or np.ptp(writes["ts"]) > _BLIND_EVERY_S * len(writes):
+        return False
+    beside = asked[asked["flow"].isin(writes["flow"])]
+    return bool((beside["kind"] == "write").all())
 
 
 def find_interruptions(view: TrafficView) -> list[RuleHit]:

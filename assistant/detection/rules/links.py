@@ -30,12 +30,14 @@ _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
 # of these samples those in which the device is heard: who is off for longer is silent.
 _MIN_STALLS, _MIN_STALLED, _STALLED_SHARE, _HEARD_SHARE = 3, 3, 0.7, 0.8
+_TWO_STALLS, _ALL_STALLED = 2, 0.9
 # Less of it where the device asks for its neighbours anew in so many of these samples: of a fast stream much
 # is sent again once it is back.
 _SOME_ANEW, _STALLED_SHARE_ANEW = 2, 0.3
 # Questions to all for one device after a silence, in as many samples, and within how many; else there are
 # far fewer, and both talked in most samples before: who speaks seldom forgets whom it knows by the clock.
 _MIN_ANEW, _ANEW_SLOTS, _OFTENER, _BEFORE_SLOTS, _BEFORE_SHARE = 3, 18, 4.0, 12, 0.7
+_MIN_WATCHED = 6  # slots: less of the past does not tell how often they talk
 _CONTACT_SLOTS, _CLAIMED_SLOTS = 2, 6
 _PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 0.5, 3, 12
 
@@ -169,8 +171,11 @@ def find_loose_links(view: TrafficView) -> list[RuleHit]:
         times = int(mine["distinct"].sum())
         anew = asked[(asked["src"] == device) & asked["slot"].between(first, last)]
         least = _STALLED_SHARE_ANEW if anew["slot"].nunique() >= _SOME_ANEW else _STALLED_SHARE
+        # Nothing is lost beside the stalls: two of them close to each other tell it.
+        sure = int(mine["count"].sum()) >= _MIN_RESENT and last - first <= _ANEW_SLOTS
+        sure &= stalled_share(view, device, first, last) >= _ALL_STALLED
         if (
-            times < _MIN_STALLS
+            times < (_TWO_STALLS if sure else _MIN_STALLS)
             or stalled_share(view, device, first, last) < least
             or said < _HEARD_SHARE * (last - first + 1)
         ):
@@ -265,7 +270,8 @@ def _stands_out(spell: np.ndarray, slots: np.ndarray, spoken: np.ndarray) -> boo
     inside = len(spell) / (spell[-1] - spell[0] + 1)
     outside = ((spoken < spell[0]) | (spoken > spell[-1])).sum()
     rest = (len(slots) - len(spell)) / max(outside, 1)
-    return bool(watched and before.sum() >= _BEFORE_SHARE * watched and inside >= _OFTENER * rest)
+    known = watched >= _MIN_WATCHED and before.sum() >= _BEFORE_SHARE * watched
+    return bool(known and inside >= _OFTENER * rest)
 
 
 def _make_dropped(view: TrafficView, device: str, spells: dict[str, np.ndarray]) -> RuleHit:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.contacts import NAMED_S, first_contact, is_named
+from assistant.facts.contacts import NAMED_S, first_contact, is_named, leads_elsewhere
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to
@@ -37,7 +37,7 @@ _SENTENCES = {
     "upload": "{device} sent {sent_bytes} to {target}, outside the plant, between {first_time_s} and {last_time_s} and "
     "received {got_bytes}.",
     "first_met": "It had nothing to do with that address before, in the {known_s} that it was seen.",
-    "met_at_start": "Whether that address is new to it this recording cannot tell: it begins with it.",
+    "met_at_start": "Whether that address is new to it this recording cannot tell: too little of it was seen before.",
     "no_hello": "That went to a port of TLS, where a server speaks before any data come, and this one said nothing: it "
     "was not TLS.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
@@ -45,8 +45,8 @@ _SENTENCES = {
     "rhythm_kept": "{device} calls {target}, outside the plant, about every {spacing_s} (half of the calls keep to it "
     "within {jitter_s}) and says the same amount each time, as a program does: {attempts:call} between {first_time_s} "
     "and {last_time_s}, each answered with little.",
-    "named_others": "It looks other things up by name, and before the first of these calls nothing that it does not "
-    "look up all the time.",
+    "named_others": "It looks other things up by name, and before the first of these calls nothing that leads there: "
+    "what it looks up all the time, or what led it elsewhere.",
     "began_late": "It made none of these calls in the first {known_s} that it was seen.",
     "masked": "{device} kept a session with {target}, outside the plant, for {longest_s} at a port of TLS, and what "
     "they said was not TLS: {mean_bytes} a packet of data, less than its shortest record.",
@@ -266,7 +266,10 @@ def _is_late(view: TrafficView, device: str, target: str, calls: pd.DataFrame) -
     met = first_contact(view, device, target, calls["port"].unique(), first_s)
     spacing_s = float(np.median(np.diff(np.sort(calls.groupby("attempt")["since_s"].min()))))
     late = met.known_s >= least_late_s(spacing_s)
-    return late and not (met.named_just and _is_led_there(view, device, met.first_s))
+    if not late or not met.named_just:
+        return late
+    away = leads_elsewhere(view, device, target, met.first_s)
+    return away or not _is_led_there(view, device, met.first_s)
 
 
 def least_late_s(spacing_s: float, spacings: float = _LATE_SPACINGS) -> float:

@@ -41,6 +41,8 @@ _SAME = ["function", "unit", "target", "name", "value"]  # what makes two reques
 _SENTENCES = {
     "refused": "{server} refuses what {client} asks: {refused} of {asked:request} to {what}{where} since "
     "{since_time_s} got {code}.",
+    "now_refused": "{server} refuses what it answered {client} before: {refused} of {asked:request} to {what}{where} "
+    "since {since_time_s} got {code}.",
     "partly_refused": "{server} refuses part of what {client} asks: {refused} of {asked:request} since {since_time_s} "
     "got {code}; the others were answered.",
     "refused_in_part": "{server} refuses part of what {n:client} ask, {clients}: {refused} of {asked:request} between "
@@ -225,7 +227,8 @@ def _find_wrong(
         # Who looks around once (an engineering tool that reads what a device is) is refused a few
         # things at once; who needs something asks again.
         login = int(code) in protocol.denied and (mine["kind"] == "session").all()
-        alike = rows[same.isin(same[mine.index].unique())]
+        known = same.isin(same[mine.index].unique())
+        alike = rows[known]
         fine = alike["outcome"] == "answered"
         if login and (mine["login"] >= 0).all():  # a guess that is right makes the others none
             fine &= alike["login"].isin(mine["login"])
@@ -236,34 +239,57 @@ def _find_wrong(
         enough = least if login else _MIN_REFUSED
         if len(mine) < enough or mine["ts"].max() - mine["ts"].min() < least_s:
             continue
-        asked = rows[kept & same.isin(same[mine.index].unique())]
-        kind = "login_refused" if login else "refused"
-        facts = [_refusal_fact(kind, view, client, server, mine, asked)]
-        values: dict[str, Value]
-        fine = rows[(rows["outcome"] == "answered") & (rows["ts"] >= mine["ts"].min())]
-        fine = fine[~same[fine.index].isin(same[mine.index].unique())]
-        if len(fine):
-            values = {"answered": len(fine), "client": view.name_of(client)}
-            facts.append(make_fact("others_fine", _SENTENCES["others_fine"], values))
-        answered = rows[same.isin(same[mine.index].unique()) & (rows["outcome"] == "answered")]
-        before = answered[answered["ts"] < mine["ts"].min()]
-        if len(before):
-            values = {"answered": len(before)}
-            facts.append(make_fact("worked", _SENTENCES["worked"], values))
-        again = answered[answered["ts"] > mine["ts"].max()]
-        if len(again):
-            values = {"again_time_s": float(again["ts"].min())}
-            facts.append(make_fact("works_again", _SENTENCES["works_again"], values))
+        asked = rows[kept & known]
+        good = rows["outcome"] == "answered"
+        others = rows[good & ~known & (rows["ts"] >= mine["ts"].min())]
+        told, before, again = _tell_around(view, client, mine, rows[good & known], others)
+        # Who asks for what it was always given, and is given it again, has not changed: the server has.
+        fails = int(code) in protocol.failed or again > 0
+        by_server = not login and fails and before >= _MIN_BEFORE
+        kind = "login_refused" if login else "now_refused" if by_server else "refused"
+        facts = [_refusal_fact(kind, view, client, server, mine, asked), *told]
         tries_many = login and _tries_logins(mine)
         hurries = login and _is_guessing(mine["ts"])
-        guesses = login and not len(before) and (tries_many or hurries)
+        guesses = login and not before and (tries_many or hurries)
         label = "brute_force" if guesses else "misconfiguration"
         if login:
             # A short list of guesses is gone through more than once.
             many = guesses and mine["login"].nunique() >= _MANY_LOGINS
             facts[1:1] = _tell_logins(view, client, rows, mine, tries_many or many)
-        hits.append(make_hit(client, label, facts, server, mine))
+        if by_server:
+            hits.append(make_hit(server, "service_down", facts, client, mine))
+        else:
+            hits.append(make_hit(client, label, facts, server, mine))
     return hits or _find_partly_refused(view, client, server, rows, wrong)
+
+
+def _tell_around(
+    view: TrafficView,
+    client: str,
+    refused: pd.DataFrame,
+    answered: pd.DataFrame,
+    others: pd.DataFrame,
+) -> tuple[list[Fact], int, int]:
+    """What was answered meanwhile, before and afterwards; and how often, of the same, before and
+    afterwards.
+
+    Args:
+        refused: requests that were refused.
+        answered: of the same, those that were answered.
+        others: answered requests for something else, since the first was refused.
+    """
+    before = int((answered["ts"] < refused["ts"].min()).sum())
+    again = answered[answered["ts"] > refused["ts"].max()]
+    facts, values = list[Fact](), dict[str, Value]()
+    if len(others):
+        values = {"answered": len(others), "client": view.name_of(client)}
+        facts.append(make_fact("others_fine", _SENTENCES["others_fine"], values))
+    if before:
+        facts.append(make_fact("worked", _SENTENCES["worked"], {"answered": before}))
+    if len(again):
+        values = {"again_time_s": float(again["ts"].min())}
+        facts.append(make_fact("works_again", _SENTENCES["works_again"], values))
+    return facts, before, len(again)
 
 
 def _is_locked_out(rows: pd.DataFrame, denied: Collection[int]) -> bool:

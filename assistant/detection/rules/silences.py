@@ -6,14 +6,17 @@ moment, whose switch or cable did.
     hmi-1      x x x x x x x x x x x x x x x x      the sensor saw: others went on
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.outages import spoken_slots
-from assistant.detection.rules.rule import RuleHit
+from assistant.detection.rules.rhythms import find_stopped_senders
+from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.detection.rules.vain_calls import find_deaf_clients
-from assistant.facts.fact import Value, kind_of, make_fact
-from assistant.facts.moves import find_moves, say_move
+from assistant.facts.fact import Value, by_count, kind_of, make_fact
+from assistant.facts.moves import Move, find_moves, say_move
 from assistant.facts.spells import quiet_spell
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
@@ -25,8 +28,9 @@ _MANY, _MIN_BEFORE_MANY = 3, 6
 _MUCH_LONGER = 3.0  # times its longest pause before
 _APART_SLOTS = 1  # devices of one switch were last heard that close to each other
 _MIN_ASKED = 3  # packets in vain
+_NO_WAY = (0, 1)  # to that network, to that host (RFC 792)
 _MOST_NAMED = 8
-_HARMS = ("silent", "deaf")  # several that are silent together share another cause
+_HARMS = ("silent", "deaf", "stopped")  # several that are silent together share another cause
 _SOUGHT = ["device", "asker", "slot", "pkts"]
 _SEEING = 0.5  # share of regular devices that go on: where more are silent, the sensor is deaf
 
@@ -43,6 +47,8 @@ _SENTENCES = {
     "silent_together, short": "{silent} sent nothing for {quiet_s} or longer from {heard_time_s} on, all at once, and "
     "then they were heard again: {asked:packet} to them stayed without a reply, requests for a hardware address "
     "among them.",
+    "unanswerable": "Answers to {address} did not arrive: {router} told {peers} {told:time} meanwhile that there is no "
+    "way to where they sent.",
     "shared_path": "That {members:device} stop within {within_s} of each other points to what they share, a switch, a "
     "cable or a supply, and not to a fault of each.",
 }
@@ -64,13 +70,15 @@ def find_silences(view: TrafficView) -> list[RuleHit]:
 
 def find_moved_devices(view: TrafficView) -> list[RuleHit]:
     """Devices that speak by another address and miss something for it: somebody asks for them by
-    their own in vain, or no answer reaches them."""
+    their own in vain, no answer reaches them, or they say no more of what they always said."""
     moves = list(find_moves(view, view.own | view.local))
-    harms = [*find_silences(view), *find_deaf_clients(view)] if moves else []
+    finds = (find_silences, find_deaf_clients, find_stopped_senders) if moves else ()
+    harms = [hit for find in finds for hit in find(view)]
     hits = []
     for move in moves:
         ends = (move.owner, move.address)
         mine = [one for one in harms if one.device in ends and kind_of(one.fact) in _HARMS]
+        mine += _find_lost_answers(view, move)
         if not mine:
             continue
         facts = (say_move(view, move), *(fact for one in mine for fact in one.facts))
@@ -79,6 +87,28 @@ def find_moved_devices(view: TrafficView) -> list[RuleHit]:
         slots = np.unique(np.concatenate([one.slots for one in mine]))
         hits.append(RuleHit(move.owner, "misconfiguration", "source", facts, others, slots))
     return hits
+
+
+def _find_lost_answers(view: TrafficView, move: Move) -> Iterator[RuleHit]:
+    """Hits at a device that moved, where a router told those who answered it that its new address is
+    nowhere."""
+    met = view.flows_of(move.address)["other"].unique()
+    told = view.evidence_of_kind("unreachable")
+    told = told[told["dst"].isin(met) & told["code"].isin(_NO_WAY)]
+    first, last = (int(at // SAMPLE_S) for at in (move.since_s, move.until_s))
+    told = told[told["slot"].between(first, last)]
+    if told["count"].sum() < _MIN_ASKED:
+        return
+    peers = by_count(told["dst"].astype(str))
+    values: dict[str, Value] = {
+        "address": move.address,
+        "peers": view.names_of(peers),
+        "router": view.names_of(by_count(told["src"].astype(str))),
+        "told": int(told["count"].sum()),
+    }
+    fact = make_fact("unanswerable", _SENTENCES["unanswerable"], values)
+    ends = (move.address, "misconfiguration", "source", (fact,), tuple(peers))
+    yield RuleHit(*ends, slots_of(told))
 
 
 def _find_pauses(view: TrafficView) -> pd.DataFrame:

@@ -280,8 +280,15 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
     facts.append(_tell_place(view, device, peers, span))
     facts += _tell_load(view, device, span)
     slots = slots_of(rows[rows["step"] >= span.step])
-    also = [str(one) for one in lossy if one not in peers]
-    return RuleHit(device, "congestion", "both", tuple(facts), (*peers, *also), slots)
+    ends = dict.fromkeys((*_find_filler(view, device, span), *peers, *map(str, lossy)))
+    return RuleHit(device, "congestion", "both", tuple(facts), tuple(ends), slots)
+
+
+def _find_filler(view: TrafficView, device: str, span: _Span) -> list[str]:
+    """Who fills the link of a device, if anybody: the cause of it, who hardly waits itself."""
+    load = _find_load(view, device, span.first, span.last)
+    fills = load is not None and _is_filled(load) and load.busiest_share >= _MOST_OF_IT
+    return [load.busiest] if load and fills else []
 
 
 def _select(device: str, peers: tuple[str, ...], span: _Span) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from assistant.detection.rules.outside import ORDINARY, least_late_s
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.contacts import NAMED_S, first_contact, is_named, leads_inside
+from assistant.facts.contacts import NAMED_S, first_contact, is_named, leads_elsewhere, leads_inside
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to, ip_field
@@ -41,6 +41,7 @@ _SENTENCES = {
     "nameless": "It looks other things up by name, and no name in the {before_s} before the first of these calls; the "
     "port is none of an ordinary service.",
     "names_inside": "What it looked up by name in the {before_s} before the first of them are devices of the plant.",
+    "names_elsewhere": "What it looked up by name in the {before_s} before the first of them led it elsewhere.",
     "late": "It made none of these calls in the first {known_s} that it was seen.",
     "cut_off": "{device} reaches nothing outside the plant: {attempts:attempt} at {hosts:address} between "
     "{first_time_s} and {last_time_s}, and none was answered.",
@@ -203,7 +204,8 @@ def _find_endpoint(
         return None
     met = first_contact(view, device, target, (port,), float(begun[0]))
     led_inside = met.named_just and leads_inside(view, device, float(begun[0]))
-    named = met.named_just and not led_inside
+    led_away = met.named_just and leads_elsewhere(view, device, target, float(begun[0]))
+    named = met.named_just and not (led_inside or led_away)
     spacing = np.diff(begun)
     middle = float(np.median(spacing))
     looks_up = is_named(view, device, view.end_s)
@@ -228,12 +230,17 @@ def _find_endpoint(
     }
     nameless = not met.named_just and port not in ORDINARY and looks_up
     kinds = ["calls_refused" if calls["refused"].any() else "calls", "period"]
-    unnamed = "nameless" if nameless else "names_inside" if led_inside else "unasked"
-    kinds.append("asked" if named else unnamed)
+    kinds.append("asked" if named else _word_names(nameless, led_inside, led_away))
     kinds += ["late"] if late or met.known_s >= _KNOWN_S else []
     proof = Proof(f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1")
     facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
     return RuleHit(device, "c2", "source", facts, (target,), slots_of(calls))
+
+
+def _word_names(nameless: bool, inside: bool, away: bool) -> str:
+    """The kind of fact of calls to which no name led."""
+    led = "names_inside" if inside else "names_elsewhere" if away else "unasked"
+    return "nameless" if nameless else led
 
 
 def _find_cut_off(view: TrafficView, device: str, calls: pd.DataFrame) -> RuleHit | None:
