@@ -269,7 +269,7 @@ _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
 def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer | None:
     """What the kind of a query asks for; None where the diagnosis itself answers."""
     query = asked.query
-    if every := answer_all_of(asked):
+    if every := answer_all_of(asked, headline):
         return every
     if query.kind == "checks":
         return answer_checks(asked, headline, checks)

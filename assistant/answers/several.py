@@ -113,7 +113,7 @@ def _name_each(asked: Asked, incidents: Sequence[Incident], device: str = "") ->
 _OF_TROUBLE = frozenset(("health", "wrong", "why"))
 
 
-def answer_all_of(asked: Asked) -> Answer | None:
+def answer_all_of(asked: Asked, headline: Fact) -> Answer | None:
     """All incidents of the device that is named, or of the plant, where nothing says which is meant: "is edge-1
     ok?", "what is wrong?"; None where words mean one, or there are no two."""
     plain, found = asked.query.plain, asked.found
@@ -136,7 +136,8 @@ def answer_all_of(asked: Asked) -> Answer | None:
         return None
     first = found.incident if found.incident in known else known[0]
     reply = asked.all_is(False) if asked.query.kind == "health" else ""
-    line = say("all_of_plant", reply, n=len(known), what=first.facts[0].text)
+    told = headline.text if first is found.incident else first.facts[0].text
+    line = say("all_of_plant", reply, n=len(known), what=f"{told[0].lower()}{told[1:]}")
     shown = [first, *(one for one in known if one is not first)][:_MOST_OF_PLANT]
     facts = [describe_incident(one, asked) for one in shown]
     if len(known) > len(shown):
