@@ -199,7 +199,7 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     named = () if others else (*mention.devices, *mention.peers)[:1]
     if asked.second and _SAME.search(asked.query.plain):
         return _share(asked, everything)
-    too = _BY_IT.search(asked.query.plain) and len(asked.query.plain.split()) <= _SHORT
+    too = _TOO.search(asked.query.plain) and len(asked.query.plain.split()) <= _SHORT
     if named and (asked.polar or too or is_name_alone(asked.query.plain)):  # "and plc-2?"
         return _is_affected(asked, named[0], everything)
     if incident is None:
@@ -304,6 +304,7 @@ def _share(asked: Asked, incidents: list[Incident]) -> Answer:
     return Answer(line, facts or asked.found.facts)
 
 
+_TOO = re.compile(r"\b(?:too|also|as well|auch|tambien)\b")
 _BY_IT = re.compile(r"\b(?:it|this|that|too|also|as well|auch|davon|tambien)\b")
 
 

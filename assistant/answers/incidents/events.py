@@ -6,13 +6,7 @@ from collections import Counter
 import numpy as np
 
 from assistant.answers.asked import OPEN, Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.incidents.condition import (
-    GOING,
-    OF_ALL,
-    describe_incident,
-    judge_all,
-    list_ended,
-)
+from assistant.answers.incidents.condition import OF_ALL, describe_incident, judge_all, list_ended
 from assistant.answers.incidents.since import STILL_THERE
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.topics import find_labelled
@@ -283,7 +277,7 @@ _TROUBLE = re.compile(
 
 def answer_still(asked: Asked) -> Answer | None:
     """Whether a trouble that is named goes on; None where that is not asked, or none is known."""
-    if OF_ALL.match(asked.query.plain) and GOING.search(asked.query.plain) and not asked.device:
+    if asked.still and OF_ALL.match(asked.query.plain) and not asked.device:
         known = worst_first([one for one in asked.analysis.incidents if one.facts])
         return list_ended(asked, known, over=False) if known else None
     if not (asked.still and (asked.polar or asked.guessed)) or not _TROUBLE.search(
