@@ -251,6 +251,15 @@ def test_whether_a_machine_may_go_says_what_would_stop(tmp_path, question, begin
             "Cannot tell: nothing else was found at broker-1",
         ),
         ("wer ist schuld an den logins?", "It comes from 192.168.1.99"),
+        ("who is 192.168.1.99?", "192.168.1.99 is not in plant.yaml"),
+        ("where is broker-1?", "broker-1 .* is in zone hall 2, as plant.yaml says"),
+        ("where is 192.168.1.99?", "No list says where 192.168.1.99 is; its hardware address is "),
+        ("how many attackers?", "It comes from 1 machine: 192.168.1.99"),
+        ("can i restart 192.168.1.99?", "No: traffic of 192.168.1.99 .*a restart destroys traces"),
+        ("which user names were tried?", "Which names and passwords were tried is not kept"),
+        ("what do i tell my boss?", "broker-1 .* refuses the login of 192.168.1.99.* First step: "),
+        ("was there a warning sign?", "No: nothing unusual of 192.168.1.99"),
+        ("was anything stolen?", "Cannot tell: nothing that left the plant"),
     ],
 )
 def test_every_form_of_a_question_is_answered_as_it_was_asked(tmp_path, question, begins):
@@ -258,6 +267,24 @@ def test_every_form_of_a_question_is_answered_as_it_was_asked(tmp_path, question
     said = answer(question, _analyse(tmp_path, *_guesses(False)))
     assert re.match(begins, said.cause), said.cause
     assert said.removed == 0
+
+
+def test_several_incidents_are_told_together_and_a_talk_goes_on_from_the_list(tmp_path):
+    """A stranger guesses passwords of the broker, and later writes to a sensor."""
+    guarded = replace(PLANT.devices[0], writers=(SENSORS[1],))
+    plant = replace(PLANT, devices=(guarded, *PLANT.devices[1:]))
+    frames = sorted([*_guesses(False), *_writes([200.0 + 2 * n for n in range(30)])])
+    analysis = _analyse(tmp_path, *frames, plant=plant)
+    assert len(analysis.incidents) == 2
+    said = answer("is 192.168.1.99 ok?", analysis)
+    assert re.match("No: 192.168.1.99 has to do with 2 incidents", said.cause), said.cause
+    talk = Conversation(analysis, None, None)
+    first = talk.reply("what is wrong?").diagnosis
+    assert first.cause.startswith("2 incidents; the worst, ")
+    assert len(first.told) == 2
+    second = talk.reply("and the second one?").diagnosis
+    assert second.incidents[0] == first.told[1]
+    assert "began" in talk.reply("do they belong together?").diagnosis.cause
 
 
 @pytest.mark.parametrize(
