@@ -263,6 +263,10 @@ def is_elliptic(query: Query) -> bool:
     return short and query.kind == "who" and names_no_act(query)
 
 
+_WHICH_FIRST = re.compile(
+    r"^(?:and |so )?(?:which|what|welche\w*|que|cual\w*) (?:one )?(?:of (?:them|these|those) )?(?:was|is|came|war|fue)"
+    r" (?:the )?(?:first|zuerst|primer\w*)\W*$"
+)
 _NEVER_BEFORE = re.compile(r"\b(?:before|never|first time|vorher|noch nie|antes|nunca)\b")
 _REGULAR = re.compile(
     r"\b(?:regular\w*|intervals?|periodic\w*|rhythm\w*|pattern\w*|bursts?|waves?|random\w*|on and off|every (?:so|few)"
@@ -290,7 +294,8 @@ OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
 BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": lambda asked, headline: (
-        answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
+        (answer_related(asked) if _WHICH_FIRST.search(asked.query.plain) else None)
+        or (answer_count if asks_for_number(asked) else answer_since)(asked, headline)
     ),
     "who": _answer_who,
     "does": lambda asked, _: _answer_does(asked),
