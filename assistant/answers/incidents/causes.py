@@ -66,7 +66,7 @@ _FORMS = tuple(
     )
 )
 _VAGUE = re.compile(
-    r"\b(?:it|that|this|they|these|packets?|traffic|messages?|requests?|somebody|someone)\b"
+    r"\b(?:it|that|this|they|these|packets?|traffic|messages?|requests?|somebody|someone|anybody|anyone)\b"
 )
 _OUGHT = re.compile(
     r"^(?:(?:and|so|but|ok)\W+)*(?:should|must|shall|may|need|soll|muss|darf|debo)\b"
