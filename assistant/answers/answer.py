@@ -20,12 +20,7 @@ from assistant.answers.incidents.affected import answer_whom_it_hit
 from assistant.answers.incidents.aftermath import answer_outcome, answer_through
 from assistant.answers.incidents.causes import answer_cause
 from assistant.answers.incidents.condition import answer_why
-from assistant.answers.incidents.course import (
-    answer_all_back,
-    answer_cut_off,
-    answer_knocked,
-    answer_running,
-)
+from assistant.answers.incidents.course import answer_all_back, answer_harm, answer_running
 from assistant.answers.incidents.earlier import answer_earlier
 from assistant.answers.incidents.events import (
     answer_back,
@@ -259,7 +254,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
     answer_where, answer_who_is, answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit,
-    answer_way_out, answer_knocked, answer_cut_off, answer_all_back, answer_one_event, answer_order,
+    answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,
     answer_outcome, answer_several, answer_sides, answer_presence, answer_running, answer_still, answer_back,
     answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,

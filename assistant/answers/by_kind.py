@@ -10,15 +10,16 @@ from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hosti
 from assistant.answers.incidents.actions import answer_again, answer_leave
 from assistant.answers.incidents.affected import answer_affected
 from assistant.answers.incidents.aftermath import answer_success
-from assistant.answers.incidents.briefs import answer_meaning, answer_summary
 from assistant.answers.incidents.causes import answer_cause
 from assistant.answers.incidents.condition import answer_health, answer_incidents
 from assistant.answers.incidents.course import (
     answer_before_it,
     answer_ended,
     answer_faring,
+    answer_meaning,
     answer_peak,
     answer_retries,
+    answer_summary,
 )
 from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.events import answer_order, answer_related

@@ -4,8 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.diagnose import Diagnosis, check_answer
-from assistant.questions.plain import MAX_CHARS
+from assistant.questions.entities import list_names, read_devices
+from assistant.questions.plain import MAX_CHARS, is_name_alone, make_plain
+from assistant.questions.queries import split_question
 
 _MOST_PARTS = 3
 _FACTS_OF_OTHERS, _FACTS_BEFORE = 2, 3
@@ -90,3 +93,21 @@ def join_answers(question: str, first: Diagnosis, others: Sequence[Diagnosis]) -
         first, question=question, cause=headline, text=checked.text, context=context, sections=sections,
         removed=removed,
     )  # fmt: skip
+
+
+def part_question(question: str, analysis: Analysis | None) -> list[str]:
+    """The questions in a text; a device alone is what the part after it asks about: "and plc-2? anyone write
+    there?"."""
+    parts: list[str] = []
+    for part in split_question(question):
+        if analysis is not None and parts and _goes_on(parts[-1], part, analysis):
+            parts[-1] = f"{parts[-1]} {part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def _goes_on(before: str, part: str, analysis: Analysis) -> bool:
+    if not read_devices(before, analysis).devices or read_devices(part, analysis).devices:
+        return False
+    return is_name_alone(make_plain(before, list_names(analysis)))

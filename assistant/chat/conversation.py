@@ -8,6 +8,7 @@ from functools import partial
 from assistant.answers.answer import answer
 from assistant.answers.by_kind import ELLIPSIS, is_elliptic
 from assistant.answers.incidents.aftermath import asks_for_outcome
+from assistant.answers.joined import part_question
 from assistant.answers.times import is_of_a_time
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
@@ -23,13 +24,13 @@ from assistant.chat.listing import (
     put_in,
     read_listed,
 )
-from assistant.chat.parting import leave_subject, part_question
 from assistant.chat.references import (
     find_attack_on,
     find_labelled,
     find_moved,
     find_spoken,
     goes_on_bare,
+    leave_subject,
     read_rest,
 )
 from assistant.chat.reply import HELP, NOTHING, Reply, reply_from_documents

@@ -224,3 +224,18 @@ def find_spoken(
         return now
     here = [one for one in named if about and measure_part(one, about, analysis.view) >= END]
     return next(iter(here or [one for one in named if one.id in told]), None)
+
+
+_OTHER_SUBJECT = re.compile(
+    r"(?i)^(?:ok|okay|so|and|now|well|und|y|,|\s)*(?:an)?(?:other|different|new|next|andere|otra)"
+    r" (?:thing|question|topic|matter|subject|frage|sache|cosa|pregunta)\b[\s:,.-]*(?=\S)"
+)
+
+
+def leave_subject(question: str) -> str:
+    """A question without the words that say that it is about something else than the talk so far.
+
+    >>> leave_subject("ok other thing: does dns work?"), leave_subject("and the other one?")
+    ('does dns work?', 'and the other one?')
+    """
+    return _OTHER_SUBJECT.sub("", question)

@@ -1,4 +1,4 @@
-"""Is it ok, what is wrong, since when, who else: how a device or the plant is doing."""
+"""Is it ok, what is wrong, which incidents there are: how a device or the plant is doing."""
 
 import re
 from dataclasses import dataclass

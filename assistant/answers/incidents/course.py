@@ -1,4 +1,5 @@
-"""How an incident went: when it was worst, whether what fails tries again, how who is hit fares, how it ended."""
+"""How an incident went: when it was worst, whether what fails tries again, how who is hit fares, how it ended;
+the same in short for somebody else, and what it means in plain words."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +8,17 @@ from typing import cast
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span, tell_incident
+from assistant.answers.incidents.condition import answer_incidents
 from assistant.answers.incidents.earlier import tell_earlier
 from assistant.answers.plant.descriptions import describe_fares
+from assistant.answers.plant.inventory import answer_code, holds_code
 from assistant.answers.plant.past import answer_worked, find_failures
 from assistant.answers.topics import find_labelled
 from assistant.answers.traffic.volumes import answer_volume
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits, find_targets
+from assistant.diagnosis.compose import find_checks
+from assistant.diagnosis.playbook import find_asked, find_cause, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of
 from assistant.facts.requests import OUTCOMES, is_refused
@@ -198,15 +203,23 @@ _KNOCKS = re.compile(
 )
 
 
-def answer_knocked(asked: Asked) -> Answer | None:
-    """Whether an attack of the talk kept its target from answering: "did it knock the plc out?"."""
-    focus = asked.focus
-    if focus is None or focus.label not in ATTACKS or not _KNOCKS.match(asked.query.plain):
+_CUT_OFF = re.compile(
+    r"\b(?:los[et]\w*|losing|drop\w*|cut(?: off)?|miss\w*|verlor\w*|perd\w+) (?:\w+ ){0,3}(?:con+ections?"
+    r"|sessions?|links?|contact|verbindung\w*|conexion\w*)\b"
+)
+
+
+def answer_harm(asked: Asked) -> Answer | None:
+    """Whether an attack of the talk kept its target from answering others: "did it knock the plc out?", "did any
+    lose its connection by it?"; None where neither is asked."""
+    focus, plain, names = asked.focus, asked.query.plain, asked.query.names_device
+    asks = _KNOCKS.match(plain) or (asked.polar and not names and _CUT_OFF.search(plain))
+    if focus is None or focus.label not in ATTACKS or not asks:
         return None
     named = [one for one in asked.found.mention.devices if attacks(focus, one)]
     target = next(iter(named), next(iter(find_targets(focus)), ""))
     fares = describe_fares(asked.view, target, focus)
-    if fares is None or (asked.query.names_device and not named):
+    if fares is None or (names and not named):
         return None
     return Answer(begin(fares, "no" if kind_of(fares) == "fares_well" else "yes"), focus.facts)
 
@@ -297,24 +310,6 @@ def answer_all_back(asked: Asked) -> Answer | None:
 
 
 _SEVERAL = 2
-_CUT_OFF = re.compile(
-    r"\b(?:los[et]\w*|losing|drop\w*|cut(?: off)?|miss\w*|verlor\w*|perd\w+) (?:\w+ ){0,3}(?:con+ections?"
-    r"|sessions?|links?|contact"
-    r"|verbindung\w*|conexion\w*)\b"
-)
-
-
-def answer_cut_off(asked: Asked) -> Answer | None:
-    """Whether others went on being answered by who is attacked in the talk: "did any lose its connection by it?";
-    None where that is not asked."""
-    focus = asked.focus
-    asks = asked.polar and not asked.query.names_device and _CUT_OFF.search(asked.query.plain)
-    if focus is None or focus.label not in ATTACKS or not asks:
-        return None
-    fares = describe_fares(asked.view, next(iter(find_targets(focus)), ""), focus)
-    if fares is None:
-        return None
-    return Answer(begin(fares, "no" if kind_of(fares) == "fares_well" else "yes"), focus.facts)
 
 
 _FORETOLD = re.compile(
@@ -387,3 +382,52 @@ def answer_ended(asked: Asked) -> Answer | None:
     by_itself = asked.polar and bool(_BY_ITSELF.search(asked.query.plain))
     line = say("ended_attack" if attack else "ended", "unclear" if by_itself else "", **values)
     return Answer(line, (say_span(asked, incident, ""), *incident.facts))
+
+
+# ---- In short, and in plain words ----
+
+
+def answer_summary(asked: Asked, headline: Fact) -> Answer | None:
+    """What happened, until when, what comes of it and the first step; of all incidents where none is
+    meant; None where there is none."""
+    incident = asked.incident
+    if asked.focus is None and not asked.device and len(asked.analysis.incidents) > 1:
+        return answer_incidents(asked)
+    if incident is None or not incident.facts:
+        return None
+    return _sum_up(asked, incident, headline)
+
+
+def _sum_up(asked: Asked, incident: Incident, headline: Fact) -> Answer:
+    end_s, start_s = find_end(incident), find_start(incident)[0]
+    over = is_over(incident, asked.analysis)
+    step = next(iter(find_checks(incident)), "")
+    values: dict[str, Value] = {
+        "what": incident.facts[0].text, "severity": incident.severity, "step": step,
+        "text": read_playbook(incident.label).consequence, "end_time_s": end_s, "span_s": end_s - start_s,
+    }  # fmt: skip
+    line = say("summary_over" if over else "summary_still", "", **values)
+    return Answer(line, (headline, *incident.facts[1:]))
+
+
+def answer_meaning(asked: Asked) -> Answer | None:
+    """What a kind of trouble that is named means, else what is talked about; None where neither is known."""
+    if holds_code(asked):
+        return answer_code(asked)
+    if asked.polar or asked.query.exists:  # "any beacons?" asks whether there are some
+        return None
+    incident = asked.incident
+    named = find_asked(asked.query.plain)
+    here = find_labelled(asked)
+    if named and (incident is None or incident.label not in named):
+        book = read_playbook(here[0].label if here else named[0])
+        facts = here[0].facts if here else ()
+        return Answer(say("meaning", "", what=book.short, text=book.gloss), facts)
+    if incident is None or not incident.facts:
+        return None
+    book, cause = read_playbook(incident.label), find_cause(incident.facts)
+    text = cause.meaning if cause else book.gloss
+    line = say("meaning", "", what=book.short, text=text)
+    return Answer(
+        line, (*incident.facts[:1], say("as_it_is", text=book.consequence), *incident.facts[1:])
+    )

@@ -1,4 +1,4 @@
-"""Whether names are resolved: answers of the resolvers, failures, silence."""
+"""Whether names are resolved and clocks set, and where a machine stands."""
 
 import re
 from dataclasses import replace
@@ -7,11 +7,12 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
-from assistant.answers.traffic.replies import answer_answers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.requests import OUTCOMES, is_refused
+from assistant.questions.entities import list_addresses
 
 _MOST = 8
 _DNS = 53
@@ -22,7 +23,7 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     """Whether names are resolved: answers of the resolvers, failures, silence."""
     if asked.query.protocol == "ntp":  # "are dns and the clocks working?"
         names = answer_dns(replace(asked, query=replace(asked.query, protocol="")), headline)
-        return replace(names, facts=(answer_answers(asked, headline).line, *names.facts))
+        return replace(names, facts=(answer_clocks(asked).line, *names.facts))
     rows = asked.requests
     rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(OUTCOMES)]
     named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
@@ -230,3 +231,43 @@ def answer_where(asked: Asked) -> Answer | None:
     if not macs or device not in asked.view.local:
         return Answer(say("where_unseen", "", None, name=name), about=device)
     return Answer(say("where_unknown", "", None, name=name, mac=macs[0]), about=device)
+
+
+def answer_clocks(asked: Asked) -> Answer:
+    """Whether devices get the time, and whose log shows a clock that is off."""
+    view, rows = asked.view, asked.requests
+    rows = rows[(rows["protocol"] == "ntp") & rows["outcome"].isin(OUTCOMES)]
+    devices = [asked.device] if asked.device else list_addresses(asked.analysis)
+    off = [
+        fact for one in devices for fact in record_facts(view, one) if kind_of(fact) == WRONG_CLOCK
+    ]
+    if off:
+        reply: Reply = (
+            "no" if asked.polar and asked.query.positive else asked.reply(asked.query.negative)
+        )
+        return Answer(begin(off[0], reply), (*off[1:], *asked.sensor))
+    if rows.empty:
+        return Answer(say("clocks_none", "unclear"), asked.sensor)
+    failed = rows["outcome"] != "answered"
+    each = failed.groupby([rows["client"].astype("str"), rows["server"].astype("str")]).agg(
+        ["sum", "size"]
+    )
+    worst = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    facts = tuple(
+        say("clock_one", name=view.name_of(client), server=view.name_of(server), failed=int(row["sum"]),
+            asked=int(row["size"]))
+        for (client, server), row in worst.head(_MOST).iterrows()
+    )  # fmt: skip
+    if worst.empty:
+        line = say("clocks_good", asked.is_well(True), asked=len(rows), n=rows["client"].nunique())
+        return Answer(line, (*describe_requests(rows, view, most=3), *asked.sensor))
+    names = listed(map(view.name_of, dict.fromkeys(client for client, _ in worst.index)), _MOST)
+    line = say(
+        "clocks_bad", asked.is_well(False), failed=int(failed.sum()), asked=len(rows), names=names
+    )
+    mute = [
+        one.facts[0]
+        for one in asked.analysis.incidents
+        if one.facts and kind_of(one.facts[0]) == "time_server"
+    ]
+    return Answer(line, (*mute, *facts, *asked.sensor))

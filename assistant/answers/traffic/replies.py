@@ -20,15 +20,14 @@ from assistant.answers.plant.descriptions import (
     describe_talks,
     name_unread,
 )
+from assistant.answers.plant.lookups import answer_clocks
 from assistant.answers.traffic.partners import KINDS_OF, answer_who
 from assistant.answers.traffic.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
-from assistant.facts.fact import Fact, Value, kind_of, listed
-from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
+from assistant.facts.fact import Fact, Value, kind_of
 from assistant.facts.requests import OUTCOMES, is_often, is_refused
 from assistant.facts.sensor import find_blindness
-from assistant.questions.entities import list_addresses
 from traffic.labels import ATTACKS
 from traffic.plant import is_group
 
@@ -160,7 +159,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     if said := still_talks(asked):
         return said
     if asked.query.protocol == "ntp":
-        return _answer_clocks(asked)
+        return answer_clocks(asked)
     if asked.query.relation == "refuse" and asked.device and asked.polar and not asked.second:
         return answer_who(asked)  # "did plc-1 say no to anyone?"
     if not asked.device and asked.query.relation == "outside":
@@ -398,46 +397,6 @@ def _some_requests(asked: Asked, rows: pd.DataFrame, failed: pd.DataFrame) -> An
     line = say("requests_some_work", reply, n=good, asked=len(rows), failed=len(failed))
     facts = describe_requests(rows, asked.view, refused=True) if len(rows) else []
     return Answer(line, (*incident.facts, *facts))
-
-
-def _answer_clocks(asked: Asked) -> Answer:
-    """Whether devices get the time, and whose log shows a clock that is off."""
-    view, rows = asked.view, asked.requests
-    rows = rows[(rows["protocol"] == "ntp") & rows["outcome"].isin(OUTCOMES)]
-    devices = [asked.device] if asked.device else list_addresses(asked.analysis)
-    off = [
-        fact for one in devices for fact in record_facts(view, one) if kind_of(fact) == WRONG_CLOCK
-    ]
-    if off:
-        reply: Reply = (
-            "no" if asked.polar and asked.query.positive else asked.reply(asked.query.negative)
-        )
-        return Answer(begin(off[0], reply), (*off[1:], *asked.sensor))
-    if rows.empty:
-        return Answer(say("clocks_none", "unclear"), asked.sensor)
-    failed = rows["outcome"] != "answered"
-    each = failed.groupby([rows["client"].astype("str"), rows["server"].astype("str")]).agg(
-        ["sum", "size"]
-    )
-    worst = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
-    facts = tuple(
-        say("clock_one", name=view.name_of(client), server=view.name_of(server), failed=int(row["sum"]),
-            asked=int(row["size"]))
-        for (client, server), row in worst.head(_MOST).iterrows()
-    )  # fmt: skip
-    if worst.empty:
-        line = say("clocks_good", asked.is_well(True), asked=len(rows), n=rows["client"].nunique())
-        return Answer(line, (*describe_requests(rows, view, most=3), *asked.sensor))
-    names = listed(map(view.name_of, dict.fromkeys(client for client, _ in worst.index)), _MOST)
-    line = say(
-        "clocks_bad", asked.is_well(False), failed=int(failed.sum()), asked=len(rows), names=names
-    )
-    mute = [
-        one.facts[0]
-        for one in asked.analysis.incidents
-        if one.facts and kind_of(one.facts[0]) == "time_server"
-    ]
-    return Answer(line, (*mute, *facts, *asked.sensor))
 
 
 def _all_attempts(asked: Asked) -> Answer:
