@@ -74,6 +74,10 @@ LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = (
     "outside_one",
+    "fault_at",
+    "attack_by",
+    "attack_by_on",
+    "attack_by_to",
     "serves",
     "calls",
     "concerned",

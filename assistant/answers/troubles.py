@@ -26,6 +26,9 @@ _OTHERS = frozenset(
 )
 
 _MOST = 8
+_SHARED = frozenset(
+    ("double", "same_id")
+)  # that two bear one name or address is what was asked, harm or none
 _TELLING = frozenset(("silent_together", "duplicate", "double", "spike", "peak"))
 # The first fact of each says who, to whom and how much.
 _SAYS_WHO = frozenset(("brute_force", "dos", "mqtt_abuse", "recon", "exfiltration"))
@@ -69,7 +72,9 @@ def answer_trouble(asked: Asked) -> Answer | None:
     if device:
         found = [one for one in found if one.touches(device)]
     if not found and (topic := find_topic(asked, alike=False)) is not None:
-        return Answer(begin(topic.facts[0], "unclear"), topic.facts[1:])
+        shared = kind_of(topic.facts[0]) in _SHARED and not _HARM.search(asked.query.plain)
+        meant: Reply = asked.reply(True) if shared else "unclear"
+        return Answer(begin(topic.facts[0], meant), topic.facts[1:])
     if not found and asked.query.measure == "left":
         return None  # what went out is counted
     if not found:
@@ -167,8 +172,10 @@ def _deny(asked: Asked, labels: Sequence[str], device: str) -> Answer:
             if one.device == device and one.label in ATTACKS and one.role != "target" and one.facts
         ]
         if others:  # "is it infected?" of a device that scans
+            infected = "c2" in labels
             line = say(
-                "trouble_other_at", "unclear", kinds=kinds, name=asked.view.name_of(device),
+                "trouble_by_deed" if infected else "trouble_other_at", "" if infected else "unclear",
+                kinds=kinds, name=asked.view.name_of(device),
                 others=read_playbook(others[0].label).short, what=others[0].facts[0].text,
             )  # fmt: skip
             return Answer(line, others[0].facts[1:], standing="inconclusive")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import choose_incidents, is_bystander
+from assistant.diagnosis.choosing import END, choose_incidents, is_bystander, measure_part
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
@@ -165,8 +165,12 @@ def _investigate(
         mention = Mention(missing=(device,))
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
-    if device is None and named:  # who is named is meant, whatever the talk is about
-        focus = None
+    if (
+        device is None
+        and focus is not None
+        and not all(_has_part(focus, one, analysis) for one in named)
+    ):
+        focus = None  # who is named is meant, whatever the talk is about
     incidents = choose_incidents(question, mention, analysis, focus)
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
@@ -175,6 +179,10 @@ def _investigate(
     # Who is well says nothing of a plant whose machines were not taken for devices.
     unjudged = not _list_devices(analysis) or _find_unjudged_networks(analysis)
     return _find_nothing(mention, analysis) if unjudged else _describe_all(mention, analysis)
+
+
+def _has_part(incident: Incident, device: str, analysis: Analysis) -> bool:
+    return measure_part(incident, device, analysis.view) >= END
 
 
 def _list_devices(analysis: Analysis) -> list[str]:

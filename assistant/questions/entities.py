@@ -16,6 +16,7 @@ from assistant.questions.forms import is_ordinary, vocabulary
 from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
+from traffic.labels import ATTACKS
 from traffic.plant import Device
 
 _MOST_IDS = 4  # under which one device logs in
@@ -139,12 +140,19 @@ def list_names(analysis: Analysis) -> list[str]:
     return list(dict.fromkeys([*given, *_known(analysis).own_names]))
 
 
+# What is done by these is done; others are tried.
+_REACHING = frozenset(("unauthorized_command", "exfiltration", "c2", "spoofing"))
+
+
 def worst_first(incidents: list[Incident]) -> list[Incident]:
-    """Incidents by severity, then by how much evidence they have, then by start."""
-    return sorted(
-        incidents,
-        key=lambda one: (_SEVERITY.get(one.severity, 3), -len(one.windows), one.start_s, one.id),
-    )
+    """Incidents by severity; of the same those that reached something, then attacks, then by how much evidence
+    they have, then by start."""
+
+    def rank(one: Incident) -> tuple[int, bool, bool, int, float, str]:
+        severe, reached = _SEVERITY.get(one.severity, 3), one.label in _REACHING
+        return severe, not reached, one.label not in ATTACKS, -len(one.windows), one.start_s, one.id
+
+    return sorted(incidents, key=rank)
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ _THEY = re.compile(
 _DOES = ("attack", "scan")
 _HITS = re.compile(r"\b(?:hits?|hitting|hammer\w*|target\w*|bombard\w*|pound\w*)\b")
 _TAKEN = re.compile(
-    r"\b(?:infect\w*|hacked|compromis\w*|hijack\w*|taken over|malware|bots?|tak\w+ part|took part|verseucht|befallen"
+    r"\b(?:infect\w*|hacked|compromis\w*|hijack\w*|taken over|malware|bots?|verseucht|befallen"
     r"|infiziert\w*|gehackt|infectad[oa]s?|hackead[oa]s?)\b"
 )
+_TAKES_PART = re.compile(r"\b(?:tak\w+|took) part\b")
 # What else is asked for beside who: how many packets, since when.
 _OF_OTHERS = frozenset(("checks", "manual", "code", "feedback", "help", "packets", "since", "dns"))
 
@@ -173,7 +174,8 @@ def _find_raids(asked: Asked) -> list[Incident]:
         labels = {"recon"} if asked.query.relation == "scan" else set(ATTACKS) - set(UNDER_CONTROL)
     if not labels and _HITS.search(plain) and asked.query.names_device:
         labels = set(ATTACKS) - set(UNDER_CONTROL)
-    if _TAKEN.search(plain) or (not labels and HOW_MANY.search(plain)):
+    of_any = HOW_MANY.search(plain) or _TAKES_PART.search(plain)
+    if _TAKEN.search(plain) or (not labels and of_any):
         labels = set(ATTACKS)
     if (
         not labels

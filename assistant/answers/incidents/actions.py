@@ -61,7 +61,7 @@ _WORK = re.compile(
     r"|produccion|planta|anlage|linie|maschine|produktion|presse|produce|anfahren|hochfahren|arranc\w*|rearranc\w*)\b"
 )
 _START = re.compile(
-    r"\b(?:safe|ok|okay) to (?:start|run|use|operate)\b|\buse (?:it|dev) again\b|\b(?:we|i) (?:run|start"
+    r"\b(?:safe|ok|okay) to (?:start|run|use|operate)\b|\b(?:back )?(?:to|in|into|on|auf) (?:auto\w*|remote)\b|\buse (?:it|dev) again\b|\b(?:we|i) (?:run|start"
     r"|produce|use it)\W*$"
     r"|\b(?:go on|carry on|continue|weitermachen|weiterfahren|seguir) (?:with|mit|con)\b"
 )
@@ -239,7 +239,8 @@ def _answer_restart(asked: Asked) -> Answer | None:
         none: Reply = _reply(asked, False) if asked.device else ""
         return Answer(say("restart_none", none, name=asked.name), asked.found.facts)
     device = asked.device or next(iter(find_targets(incident)), "")
-    if device and _choose_role(asked, device) == "suffers":
+    fault = incident.device == device and incident.label not in ATTACKS
+    if device and not fault and _choose_role(asked, device) == "suffers":
         hits = sorted(_list_hits(asked, device), key=lambda one: one is not incident)
         over = is_over(hits[0], asked.analysis)
         values: dict[str, Value] = {

@@ -21,6 +21,7 @@ from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import is_name_alone
 from assistant.questions.plurals import read_plural
+from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
 
 _MOST, _SHORT = 8, 4  # names; words of "recorder too?"
@@ -74,7 +75,7 @@ def _find_outages(asked: Asked) -> list[Incident]:
     plain, focus = asked.query.plain, asked.focus
     hit, lost, refused = (bool(one.search(plain)) for one in (_HIT, _LOST, _REFUSED))
     of_kind = asked.device in read_plural(asked.question, asked.analysis)
-    outages = find_incidents(asked, (*_SERVERS, "device_silent"))
+    outages = find_incidents(asked, (*_SERVERS, "device_silent", "packet_loss"))
     if asked.query.names_device and not of_kind and asked.device:
         outages = [one for one in outages if one.device == asked.device]
         found = outages if hit or lost or refused else []
@@ -118,6 +119,9 @@ def tell_whom(asked: Asked, incident: Incident, *others: Incident) -> Answer | N
     times: dict[str, int] = {}
     if incident.label == "device_silent":
         hit, said = [end for one in (incident, *others) for end in _list_members(one)], "hit_silent"
+    elif incident.label == "packet_loss":
+        times, said = _count_resent(asked, incident), "hit_lost"
+        hit = list(times)
     else:
         times, said = _count_failures(asked, incident)
         hit = list(times) or [one for one in incident.peers if one in view.local]
@@ -137,6 +141,15 @@ def _list_members(incident: Incident) -> list[str]:
     """Who fell silent together."""
     members = int(float(incident.facts[0].values.get("members", 1)))
     return [incident.device, *incident.peers][:members]
+
+
+def _count_resent(asked: Asked, incident: Incident) -> dict[str, int]:
+    """How many packets had to be sent again with each partner of a device while its loss lasted."""
+    first, last = (at // SAMPLE_S for at in (incident.start_s, incident.end_s))
+    rows = asked.view.evidence_of(incident.device, ("retransmission",))
+    rows = rows[rows["slot"].between(first, last)]
+    counts = rows.groupby(rows["other"].astype("str"))["count"].sum().sort_values(ascending=False)
+    return {str(one): int(n) for one, n in counts.items() if n > 0}
 
 
 def _count_failures(asked: Asked, incident: Incident) -> tuple[dict[str, int], str]:

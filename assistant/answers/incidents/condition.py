@@ -15,9 +15,9 @@ from assistant.answers.traffic.replies import answer_answers, answer_loss
 from assistant.answers.traffic.sessions import answer_close
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import OWN, attacks, find_culprits, measure_part
+from assistant.diagnosis.choosing import OWN, attacks, find_culprits, find_targets, measure_part
 from assistant.diagnosis.health import Health, judge_health, name_health
-from assistant.diagnosis.playbook import find_remedy
+from assistant.diagnosis.playbook import find_remedy, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES, is_refused
@@ -251,7 +251,7 @@ def answer_incidents(asked: Asked) -> Answer:
     facts = [describe_incident(one, asked) for one in incidents[:most]]
     kind = "incidents_by_time" if by_time else "incidents_least" if least else "incidents"
     line = say(
-        kind, n=len(incidents), name=asked.view.name_of(worst.device),
+        kind, n=len(incidents), what=name_incident(worst, asked),
         start_time_s=find_start(incidents[0])[0],
     )  # fmt: skip
     if len(incidents) > most:
@@ -285,7 +285,7 @@ def list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer
         "n": len(chosen),
         "all": len(incidents),
         "end_time_s": max(map(find_end, chosen)) if over and chosen else asked.view.last_s,
-        "name": asked.view.name_of((chosen or rest)[0].device),
+        "what": name_incident((chosen or rest)[0], asked),
     }
     word = "over" if over else "open"
     line = say(
@@ -295,6 +295,27 @@ def list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer
     )
     facts = [describe_incident(one, asked) for one in (chosen or rest)[:_MOST]]
     return Answer(line, tuple(facts), listing=True)
+
+
+def name_incident(incident: Incident, asked: Asked) -> str:
+    """What an incident is and whose, in some words: "flood of plc-1 by sensor-5 and 4 more"."""
+    what = read_playbook("dos" if incident.label == "ddos" else incident.label).short
+    if incident.label not in ATTACKS:
+        return say("fault_at", what=what, name=asked.name_ends(incident)).text
+    by = find_culprits(incident)
+    on = [one for one in find_targets(incident) if one not in by and incident.label != "c2"]
+    kind = (
+        "attack_by_to"
+        if incident.label == "exfiltration"
+        else "attack_by_on"
+        if on
+        else "attack_by"
+    )
+    names, targets = (asked.view.names_of(some, _FEW) for some in (by, on))
+    return say(kind, what=what, names=names, on=targets).text
+
+
+_FEW = 3
 
 
 def describe_incident(incident: Incident, asked: Asked) -> Fact:

@@ -16,6 +16,7 @@ from assistant.diagnosis.playbook import (
     find_remedy,
     find_symptoms,
 )
+from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.capture import SAMPLE_S
@@ -90,6 +91,8 @@ def answer_sides(asked: Asked) -> Answer | None:
     options = [one for one in options if one.sides or one.device]
     if len(options) < 2:
         return None
+    if told := _choose_link(asked, incident, options):
+        return told
     spoken = find_symptoms(asked.query.plain)
     if asked.device and spoken and incident.label not in spoken and incident.label in ATTACKS:
         line = say("no_such_trouble", "unclear", name=asked.name, what=incident.facts[0].text)
@@ -99,6 +102,21 @@ def answer_sides(asked: Asked) -> Answer | None:
             return None  # "does plc-1 or plc-2 answer?"
         return _choose_device(asked, incident, [one.device for one in options])
     return _choose_side(asked, incident, options)
+
+
+_LINKS = frozenset(("shared_link", "slow_together"))  # facts that point to the link of one
+
+
+def _choose_link(asked: Asked, incident: Incident, options: "list[_Option]") -> Answer | None:
+    """That it is the link of the one device at which several lose packets, where a question offers that device
+    and others: "is it the sensors or the broker?"."""
+    of_it = [one for one in options if one.device == incident.device]
+    others = [one for one in options if one.device and one not in of_it]
+    if not (of_it and others and _LINKS & {kind_of(one) for one in incident.facts}):
+        return None
+    facts = sorted(incident.facts, key=lambda one: kind_of(one) not in _LINKS)
+    line = say("side_link", name=asked.view.name_of(incident.device))
+    return Answer(line, tuple(facts), whole=True)
 
 
 @dataclass(frozen=True)
