@@ -25,9 +25,10 @@ from tables import capture, flow
 
 from assistant.detection.pipeline import analyse_verdicts
 from assistant.diagnosis import diagnose
+from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import investigate
-from assistant.diagnosis.playbook import FOLDER, find_symptoms, read_health_playbook, read_playbook
+from assistant.diagnosis.playbook import FOLDER, read_health_playbook, read_playbook
 from assistant.diagnosis.standing import judge, lower
 from assistant.facts.fact import Fact, make_fact
 from assistant.questions.entities import read_devices
@@ -324,7 +325,7 @@ def test_every_label_has_a_playbook_without_numbers(label):
 
 def test_the_playbooks_are_those_of_the_labels():
     assert {path.stem for path in FOLDER.iterdir()} == set(LABELS)
-    assert find_symptoms("why is the panel so slow?") == {"congestion", "packet_loss"}
+    assert find_symptoms("why is dev so slow?") >= {"congestion", "packet_loss"}
     health = read_health_playbook()
     assert health.in_short.keys() - {"well"} == health.unclear.keys()
     assert health.until.keys() <= health.unclear.keys()

@@ -13,15 +13,14 @@ from assistant.diagnosis.choosing import choose_incidents
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.questions.entities import Mention
 from assistant.questions.forms import all_forms
-from assistant.questions.kinds import (
-    KindModel,
-    hash_asked,
-    learn_kinds,
-    load_kinds,
-    read_asked,
-    save_kinds,
-)
+from assistant.questions.kinds import load_kinds, rank_kinds, read_asked
 from assistant.questions.queries import read_query
+from assistant.questions.text_classifier import (
+    fit_classifier,
+    hash_texts,
+    load_classifier,
+    save_classifier,
+)
 from eval.answers.kinds import read_cases
 
 UNSEEN = Path(__file__).parent / "cases" / "questions-unseen.txt"
@@ -36,8 +35,8 @@ FEW = {
 def test_the_weights_that_ship_were_learned_from_the_questions_that_ship():
     """After a change to examples or asked/: python -m eval.answers.kinds --write"""
     model = load_kinds()
-    assert model.kinds == tuple(all_forms())
-    assert model.learnt == hash_asked(read_asked())
+    assert model.classes == tuple(all_forms())
+    assert model.learnt == hash_texts(read_asked())
 
 
 def test_the_kind_of_questions_that_nobody_learned_from():
@@ -72,17 +71,17 @@ def test_what_resembles_nothing_is_not_understood(text):
 
 
 def test_what_was_learned_is_kept(tmp_path):
-    model = learn_kinds(FEW)
-    save_kinds(model, tmp_path / "kinds.safetensors")
-    kept = load_kinds(tmp_path / "kinds.safetensors")
+    model = fit_classifier(FEW)
+    save_classifier(model, tmp_path / "kinds.safetensors")
+    kept = load_classifier(tmp_path / "kinds.safetensors")
     texts = [text for some in FEW.values() for text in some]
     np.testing.assert_allclose(kept.score(texts), model.score(texts), atol=5e-3)
-    assert (kept.kinds, kept.common, kept.learnt) == (model.kinds, model.common, model.learnt)
+    assert (kept.classes, kept.common, kept.learnt) == (model.classes, model.common, model.learnt)
 
 
 def test_likeness_and_a_pattern_decide_together():
-    model: KindModel = learn_kinds(FEW)
-    ranking = model.rank(["who reads dev", "who reads dev"], ["", "health"])
+    model = fit_classifier(FEW)
+    ranking = rank_kinds(model, ["who reads dev", "who reads dev"], ["", "health"])
     assert [str(one) for one in ranking.kinds[:, 0]] == ["who", "who"]
     assert ranking.lead[0] > ranking.lead[1]  # a pattern that says otherwise leaves less of a lead
 

@@ -1,7 +1,7 @@
 """Which incident a question means: one score for all that its words say of each.
 
-What a cause is called, its kind of trouble, its symptoms, the devices that are named and their part in
-it, whether it is aimed at them, what the talk is about, how severe it is.
+What a cause is called, its kind of trouble, what people complain of who see it, the devices that are named
+and their part in it, whether it is aimed at them, what the talk is about, how severe it is.
 """
 
 import re
@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.playbook import find_asked, find_cause, find_symptoms
+from assistant.diagnosis.complaints import measure_complaint
+from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import find_whole, kind_of
@@ -20,7 +21,7 @@ from assistant.questions.times import Span, read_span
 from traffic.labels import ATTACKS
 
 # What the words of a question say, the plainer the more; together they outweigh whose it is.
-_CAUSE, _LABEL, _SYMPTOM, _AIMED = 12.0, 6.0, 2.5, 2.0
+_CAUSE, _LABEL, _COMPLAINT, _AIMED = 12.0, 6.0, 10.0, 2.0
 _AT_THAT_TIME, _SPOKEN = 3.0, 2.0
 # What is spoken, where a question names it: the facts of what is meant name it too.
 _SERVICES = re.compile(
@@ -32,7 +33,7 @@ OWN, END, LISTED, ONE_OF_MANY = 3.0, 2.0, 1.0, 0.5
 _SEVERE = {"high": 1.5, "medium": 0.75}
 # What is done, as terms.yaml calls it, and the trouble that it is where somebody must not.
 OF_ACTS = {"write": "unauthorized_command", "scan": "recon", "login": "brute_force"}
-_FOCUS = 2.4  # less than a symptom, more than how severe another is
+_FOCUS = 2.4  # less than a plain complaint, more than how severe another is
 _MANY_PEERS, _FEW_PEERS = 10, 2
 _NEAR = 1.5  # of the best score, within which the meaning of the words decides
 _LEAD_OF_FOCUS = 4 * LEAD  # "who notices it?" means what is talked about, whatever it resembles
@@ -112,7 +113,7 @@ def choose_incidents(
     those near to it, with the same words to their names, the one that means most the same.
     """
     words = question.lower()
-    spoken, fitting = find_asked(words), find_symptoms(words)
+    spoken, plain = find_asked(words), make_plain(question, list_names(analysis))
     named = (*mention.devices, *mention.peers)
     targets = mention.devices[:1] or mention.peers
     if mention.alike:  # of several of one kind the first is meant
@@ -125,7 +126,9 @@ def choose_incidents(
         called = cause.asked if cause else ""
         by_cause = bool(called and re.search(rf"\b(?:{called})\b", words))
         score = _CAUSE * by_cause + _LABEL * (one.label in spoken)
-        score += _SYMPTOM * (one.label in fitting) + _SPOKEN * any(map(_speaks(one), services))
+        score += _COMPLAINT * measure_complaint(plain, one) + _SPOKEN * any(
+            map(_speaks(one), services)
+        )
         return score + _AIMED * any(aimed and attacks(one, target) for target in targets)
 
     view, plant = analysis.view, analysis.plant
@@ -151,10 +154,10 @@ def choose_incidents(
     if not found:
         return []
     most, by_words = score(found[0]), score_words(found[0])
-    tied = [one for one in found if score(one) >= most - _NEAR and score_words(one) == by_words]
+    tied = [one for one in found if score(one) >= most - _NEAR and score_words(one) >= by_words]
     lead = LEAD if focus is None else _LEAD_OF_FOCUS
     # "and sensor-2?" says nothing that could mean one more than another.
-    alone = is_name_alone(make_plain(question, list_names(analysis)))
+    alone = is_name_alone(plain)
     first = found[0] if alone else _find_meant(question, tied, analysis, lead)
     return [first, *(one for one in found if one is not first)]
 

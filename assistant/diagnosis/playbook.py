@@ -32,7 +32,7 @@ class Playbook(Strict):
         gloss: what that means, for someone who has not met the word.
         doubt: what cannot be told from traffic alone, and what would tell it.
         apart: labels that look alike at first sight; numbers rule them out or leave them open.
-        symptoms: words in a question that speak of this label; its incidents come first then.
+        complaints: what people complain of who see it (``complaints``), its own first, then those of its causes.
         checks: what to do next, in order, at the device that is the source.
         target_checks: the same at a device that suffers.
         terms: words that manuals and past incidents use for it.
@@ -51,7 +51,7 @@ class Playbook(Strict):
     gloss: str
     doubt: str = ""
     apart: tuple[str, ...]
-    symptoms: tuple[str, ...] = ()
+    complaints: tuple[str, ...]
     checks: tuple[str, ...]
     target_checks: tuple[str, ...]
     terms: str
@@ -106,6 +106,7 @@ class CausePlaybook(Strict):
         meaning: what it means.
         checks: what to do, in order.
         asked: a pattern of the words with which people speak of it; "" for no words of its own.
+        complaint: what people complain of who see it; "" where that is as for its label.
         place: where it lies; "" where that is as for its label.
         remedy, restart, lies, maybe, excludes: as in ``Playbook``; where ``remedy`` is "" all are as
             for its label.
@@ -114,6 +115,7 @@ class CausePlaybook(Strict):
     meaning: str
     checks: tuple[str, ...]
     asked: str = ""
+    complaint: str = ""
     place: str = ""
     remedy: str = ""
     restart: str = ""
@@ -177,22 +179,6 @@ def find_remedy(label: str, facts: Sequence[Fact]) -> Playbook | CausePlaybook:
 def read_health_playbook() -> HealthPlaybook:
     """Read how a device without an incident is described."""
     return read_yaml(FOLDER / f"{NORMAL}.yaml", HealthPlaybook, "the playbook of normal traffic")
-
-
-def find_symptoms(question: str) -> set[str]:
-    """Labels whose symptoms a question speaks of.
-
-    >>> sorted(find_symptoms("why is the panel slow?"))
-    ['congestion', 'packet_loss']
-    """
-    words = question.lower()
-    named = find_asked(words)
-    return {
-        label
-        for label in LABELS
-        if label != NORMAL
-        and (label in named or any(word in words for word in read_playbook(label).symptoms))
-    }
 
 
 def find_blamed(plain: str) -> set[str]:

@@ -12,9 +12,10 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.questions.entities import list_names
-from assistant.questions.kinds import load_kinds, read_meaning
+from assistant.questions.kinds import load_kinds
 from assistant.questions.plain import make_plain
 from assistant.questions.queries import specific_words
+from assistant.questions.text_classifier import read_meaning
 
 LEAD = 0.04  # from which on another incident than the worst is meant; chosen on fifteen questions
 _MOST = 20  # incidents that are read: each takes some 20 ms, and a flood may make hundreds

@@ -1,86 +1,26 @@
-"""Which kind of query a question is, by its likeness with thousands that people asked.
-
-    words, pairs of words, four letters    ┐
-    sentence vector, and its squares       ├─▶ ridge regression ─▶ a score for each kind
-    the first pattern that is found        ┘
+"""Which kind of query a question is, by its likeness with thousands that people asked and by its pattern.
 
 Of 496 questions whose author had seen no pattern and no example, the first pattern, and likeness with
-1,900 examples where none was found, were right about 0.62, this about 0.91 (docs/evaluation.md). Tried and
-left, on other questions: sentence vectors without their squares (0.73, with them 0.79), the sentence model
-tuned by LoRA for two rounds (0.74). Where the two best kinds are less than ``SURE`` apart about half are wrong.
-`python -m eval.answers.kinds` fits the weights and measures them.
+1,900 examples where none was found, were right about 0.62, this about 0.91 (docs/evaluation.md). Where the two
+best kinds are less than ``SURE`` apart about half are wrong. `python -m eval.answers.kinds` fits the weights and
+measures them.
 """
 
-import hashlib
-import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
-from scipy.sparse import csr_array
 
 from assistant.questions.forms import all_forms
-from assistant.questions.plain import DEVICE, make_plain
-from knowledge_base.embeddings import SentenceEmbedder
+from assistant.questions.plain import make_plain
+from assistant.questions.text_classifier import TextClassifier, load_classifier
 
 SURE = 0.1
 NEAR = 0.2  # what resembles every kind less, and has no pattern, is not understood
 WEIGHTS = Path(__file__).with_name("kinds.safetensors")
 _ASKED = Path(__file__).with_name("asked")
-_RIDGE = 1.5
-_MEANING = 3.0  # weight of the squares of meaning beside the pieces
-_AXES = 96  # of the sentence vector; all 384 are no better
 _PATTERN = 0.2  # what a pattern adds to the score of its kind
-_COMMON = 4  # kinds
-_LEAST_SEEN = 2  # times; a piece that one question has alone tells nothing
-
-
-@dataclass(frozen=True)
-class KindModel:
-    """Weights for each kind.
-
-    Attributes:
-        kinds: names of the columns.
-        rareness: row of ``weights`` and rareness of each piece of text.
-        weights: of pieces, (pieces, kinds).
-        axes: the sentence vector's directions that tell most, (hidden, axes).
-        squares: of products of two of these, (kinds, axes, axes).
-        common: words in questions of so many kinds that they name no trouble.
-        learnt: hash of what it learned from.
-    """
-
-    kinds: tuple[str, ...]
-    rareness: Mapping[str, tuple[int, float]]
-    weights: np.ndarray
-    axes: np.ndarray
-    squares: np.ndarray
-    common: frozenset[str]
-    learnt: str
-
-    def score(self, plain: Sequence[str]) -> np.ndarray:
-        """How much each plain question is like those of each kind, (questions, kinds)."""
-        rows, meaning = weigh(plain, self.rareness), _turn(_read_all(plain), self.axes)
-        alike = np.einsum("ni,kij,nj->nk", meaning, self.squares, meaning, optimize=True)
-        return np.asarray(rows @ self.weights + _MEANING * alike)
-
-    def rank(self, plain: Sequence[str], patterns: Sequence[str]) -> "Ranking":
-        """The kinds of plain questions, the likeliest first.
-
-        Args:
-            plain: questions as patterns see them.
-            patterns: of each the kind whose pattern was found, "" for none.
-        """
-        found = np.array(patterns)[:, None] == np.array(self.kinds)
-        scores = self.score(plain) + _PATTERN * found
-        order = np.argsort(-scores, axis=1, kind="stable")
-        return Ranking(np.array(self.kinds)[order], np.take_along_axis(scores, order, axis=1))
 
 
 @dataclass(frozen=True)
@@ -101,80 +41,23 @@ class Ranking:
         return np.asarray(self.scores[:, 0] - self.scores[:, 1])
 
 
-# ---- What it sees of a question ----
+def load_kinds() -> TextClassifier:
+    """The weights that ship."""
+    return load_classifier(WEIGHTS)
 
 
-@lru_cache(maxsize=8192)  # 12 MB; as many as are learned from
-def read_meaning(plain: str) -> np.ndarray:
-    """The sentence vector of a plain question or sentence, (hidden,)."""
-    spoken = re.sub(rf"\b{DEVICE}\b", "the device", plain)
-    return _embedder().read_question(spoken).vector
+def rank_kinds(model: TextClassifier, plain: Sequence[str], patterns: Sequence[str]) -> Ranking:
+    """The kinds of plain questions, the likeliest first.
 
-
-def _read_all(plain: Sequence[str]) -> np.ndarray:
-    return np.stack([read_meaning(one) for one in plain])
-
-
-def _turn(meaning: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    turned = meaning @ axes
-    return np.asarray(turned / np.linalg.norm(turned, axis=1, keepdims=True))
-
-
-@cache
-def _embedder() -> SentenceEmbedder:
-    return SentenceEmbedder()
-
-
-def weigh(texts: Sequence[str], rareness: Mapping[str, tuple[int, float]]) -> csr_array:
-    """Pieces of each text, the rare ones heavier, as rows of length 1; unknown ones shorten them."""
-    values: list[float] = []
-    columns: list[int] = []
-    ends = [0]
-    for text in texts:
-        counts = Counter(_pieces(text))
-        row = {
-            rareness[one][0]: rareness[one][1] * n for one, n in counts.items() if one in rareness
-        }
-        unknown = sum(n for one, n in counts.items() if one not in rareness)
-        length = math.hypot(*row.values(), math.sqrt(math.log(len(rareness)) * unknown)) or 1.0
-        values += [weight / length for weight in row.values()]
-        columns += row
-        ends.append(len(columns))
-    return csr_array((values, columns, ends), shape=(len(texts), len(rareness)))
-
-
-def _pieces(text: str) -> list[str]:
-    words = re.findall(r"\w+", text)
-    grams = [f" {word} "[at : at + 4] for word in words for at in range(max(len(word) - 1, 1))]
-    pairs = [f"{one} {two}" for one, two in pairwise(["^", *words])]
-    return [*grams, *pairs, *(f"#{word}" for word in words)]
-
-
-# ---- Where it comes from ----
-
-
-@cache
-def load_kinds(path: Path = WEIGHTS) -> KindModel:
-    """The weights that ship, or others."""
-    with safe_open(path, "np") as file:
-        told = file.metadata()
-        pieces, common = (
-            file.get_tensor(name).tobytes().decode().split("\n") for name in ("pieces", "common")
-        )
-        rareness = file.get_tensor("rareness").astype(np.float64)
-        weights, axes, squares = (
-            file.get_tensor(name).astype(np.float32) for name in ("weights", "axes", "squares")
-        )
-    rows = {piece: (at, float(rareness[at])) for at, piece in enumerate(pieces)}
-    return KindModel(
-        tuple(told["kinds"].split()),
-        rows,
-        weights,
-        axes,
-        squares,
-        frozenset(filter(None, common)),
-        told["learnt"],
-    )
+    Args:
+        model: weights for each kind.
+        plain: questions as patterns see them.
+        patterns: of each the kind whose pattern was found, "" for none.
+    """
+    found = np.array(patterns)[:, None] == np.array(model.classes)
+    scores = model.score(plain) + _PATTERN * found
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return Ranking(np.array(model.classes)[order], np.take_along_axis(scores, order, axis=1))
 
 
 def read_asked() -> dict[str, tuple[str, ...]]:
@@ -188,54 +71,3 @@ def read_asked() -> dict[str, tuple[str, ...]]:
 def _read_lines(kind: str) -> list[str]:
     file = _ASKED / f"{kind}.txt"
     return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-
-
-def learn_kinds(asked: Mapping[str, Sequence[str]]) -> KindModel:
-    """Fit the weights to questions by kind: ridge regression on one column a kind."""
-    kinds = tuple(asked)
-    texts = [text for some in asked.values() for text in some]
-    meant = [at for at, some in enumerate(asked.values()) for _ in some]
-    seen = Counter(piece for text in texts for piece in set(_pieces(text)))
-    told = [(piece, count) for piece, count in seen.items() if count >= _LEAST_SEEN]
-    rareness = {
-        piece: (at, math.log(len(texts) / count) + 0.1) for at, (piece, count) in enumerate(told)
-    }
-    rows, whole = weigh(texts, rareness), _read_all(texts)
-    axes = np.linalg.svd(whole, full_matrices=False)[2][:_AXES].T
-    meaning = _turn(whole, axes)
-    kernel = (rows @ rows.T).toarray() + _MEANING * (meaning @ meaning.T) ** 2
-    kernel += _RIDGE * np.eye(len(texts))
-    shares = np.linalg.solve(kernel, np.eye(len(kinds))[meant])  # (questions, kinds)
-    squares = np.stack([(meaning * one[:, None]).T @ meaning for one in shares.T])
-    return KindModel(
-        kinds, rareness, rows.T @ shares, axes, squares, _find_common(asked), hash_asked(asked)
-    )
-
-
-def _find_common(asked: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    words = (set(re.findall(r"\w+", " ".join(some))) for some in asked.values())
-    kinds = Counter(word for one in words for word in one)
-    return frozenset(word for word, count in kinds.items() if count >= _COMMON)
-
-
-def hash_asked(asked: Mapping[str, Sequence[str]]) -> str:
-    """Names a set of questions by kind."""
-    text = "\n".join(f"{kind}\t{one}" for kind, some in asked.items() for one in some)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def save_kinds(model: KindModel, path: Path) -> None:
-    """Write the weights, halves for the many of them."""
-    tensors = {
-        "pieces": _to_bytes(model.rareness),
-        "common": _to_bytes(sorted(model.common)),
-        "rareness": np.array([rare for _, rare in model.rareness.values()], np.float32),
-        "weights": model.weights.astype(np.float16, order="C"),
-        "axes": model.axes.astype(np.float16, order="C"),
-        "squares": model.squares.astype(np.float16, order="C"),
-    }
-    save_file(tensors, path, {"kinds": " ".join(model.kinds), "learnt": model.learnt})
-
-
-def _to_bytes(words: Iterable[str]) -> np.ndarray:
-    return np.frombuffer("\n".join(words).encode(), np.uint8).copy()

@@ -22,7 +22,7 @@ from assistant.questions.forms import (
     read_forms,
     read_terms,
 )
-from assistant.questions.kinds import NEAR, SURE, load_kinds
+from assistant.questions.kinds import NEAR, SURE, load_kinds, rank_kinds
 from assistant.questions.plain import DEVICE, MAX_CHARS, is_name_alone, make_plain
 
 # People ask in fewer letters; only so many are looked through for patterns.
@@ -147,7 +147,7 @@ def _find_kind(plain: str) -> _Meant:
     if is_name_alone(plain):
         return _Meant("health")
     pattern = find_pattern(plain)
-    ranking = load_kinds().rank([plain[:_MOST_READ]], [pattern])
+    ranking = rank_kinds(load_kinds(), [plain[:_MOST_READ]], [pattern])
     order = [str(one) for one in ranking.kinds[0]]
     nearest = tuple(one for one in order if one not in (NONE, FEEDBACK))[:2]
     if NONE in (pattern, order[0]) or (not pattern and ranking.scores[0, 0] < NEAR):

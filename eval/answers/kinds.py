@@ -3,8 +3,9 @@
     python -m eval.answers.kinds [--write] [QUESTIONS ...]
 
 Learns from the examples of queries.yaml and from assistant/questions/asked; a quarter of the latter
-is held out at a time. ``--write`` replaces the weights that ship. QUESTIONS have the form of
-tests/cases/questions.yaml or, as .txt, a line "kind|question" each; any of a question's kinds is right.
+is held out at a time. ``--write`` replaces the weights that ship, and those of complaints, from
+assistant/questions/complaints. QUESTIONS have the form of tests/cases/questions.yaml or, as .txt, a line
+"kind|question" each; any of a question's kinds is right.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ import numpy as np
 import typer
 import yaml
 
+from assistant.diagnosis import complaints
 from assistant.questions.forms import all_forms
-from assistant.questions.kinds import SURE, WEIGHTS, learn_kinds, read_asked, save_kinds
+from assistant.questions.kinds import SURE, WEIGHTS, rank_kinds, read_asked
 from assistant.questions.queries import find_pattern, read_query
+from assistant.questions.text_classifier import fit_classifier, save_classifier
 
 _FOLDS = 4
 
@@ -38,7 +41,8 @@ def measure_kinds() -> str:
             if part != held:
                 learnt[kind].append(one)
         rows = np.flatnonzero(fold == held)
-        ranking = learn_kinds(learnt).rank([lines[row][1] for row in rows], list(by_pattern[rows]))
+        texts, patterns = [lines[row][1] for row in rows], list(by_pattern[rows])
+        ranking = rank_kinds(fit_classifier(learnt), texts, patterns)
         right[rows], ahead[rows] = ranking.kinds[:, 0] == meant[rows], ranking.lead
     known, sure = by_pattern != "", ahead >= SURE
     return _table(
@@ -92,7 +96,8 @@ def main(
 ) -> None:
     """Measure, and write the weights where that is asked for."""
     if write:
-        save_kinds(learn_kinds(read_asked()), WEIGHTS)
+        save_classifier(fit_classifier(read_asked()), WEIGHTS)
+        save_classifier(fit_classifier(complaints.read_complaints()), complaints.WEIGHTS)
     else:
         typer.echo(measure_kinds())
     for file in files or ():

@@ -61,7 +61,8 @@ _WORK = re.compile(
     r"|produccion|planta|anlage|linie|maschine|produktion|presse|produce|anfahren|hochfahren|arranc\w*|rearranc\w*)\b"
 )
 _START = re.compile(
-    r"\b(?:safe|ok|okay) to (?:start|run|use|operate)\b|\b(?:back )?(?:to|in|into|on|auf) (?:auto\w*|remote)\b|\buse (?:it|dev) again\b|\b(?:we|i) (?:run|start"
+    r"\b(?:safe|ok|okay) to (?:start|run|use|operate)\b|\b(?:back )?(?:to|in|into|on|auf) (?:auto\w*|remote)\b"
+    r"|\buse (?:it|dev) again\b|\b(?:we|i) (?:run|start"
     r"|produce|use it)\W*$"
     r"|\b(?:go on|carry on|continue|weitermachen|weiterfahren|seguir) (?:with|mit|con)\b"
 )

@@ -17,13 +17,13 @@ from assistant.diagnosis.choosing import (
     find_targets,
     measure_part,
 )
+from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.playbook import (
     find_asked,
     find_blamed,
     find_cause,
     find_place,
     find_remedy,
-    find_symptoms,
     read_playbook,
 )
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance

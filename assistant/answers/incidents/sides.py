@@ -9,13 +9,8 @@ from pathlib import Path
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits
-from assistant.diagnosis.playbook import (
-    CausePlaybook,
-    Playbook,
-    find_place,
-    find_remedy,
-    find_symptoms,
-)
+from assistant.diagnosis.complaints import find_symptoms
+from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
