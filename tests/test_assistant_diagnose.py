@@ -25,11 +25,11 @@ from tables import capture, flow
 
 from assistant.detection.pipeline import analyse_verdicts
 from assistant.diagnosis import diagnose
-from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import investigate
 from assistant.diagnosis.playbook import FOLDER, read_health_playbook, read_playbook
 from assistant.diagnosis.standing import judge, lower
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact, make_fact
 from assistant.questions.entities import read_devices
 from knowledge_base.index import open_index

@@ -35,7 +35,7 @@ from assistant.answers.incidents.since import STILL_THERE, answer_presence
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.plant.documents import answer_of_model
-from assistant.answers.plant.inventory import answer_who_is
+from assistant.answers.plant.inventory import answer_who_is, holds_code
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
 from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_all_of, answer_several
@@ -49,7 +49,7 @@ from assistant.answers.traffic.gaps import answer_gap
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import find_culprits, find_targets
+from assistant.diagnosis.choosing import find_culprits, find_run, find_targets
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
 from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
@@ -248,7 +248,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
         or answer_no_traffic(asked)
         or next((said for one in _BY_WORDS if (said := one(asked))), None)
         or answer_time(asked, everything)
-        or (None if short else answer_trouble(asked) or answer_topic(asked))
+        or (None if short or _asks_code(asked) else answer_trouble(asked) or answer_topic(asked))
     )
 
 
@@ -259,6 +259,10 @@ _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
     answer_outcome, answer_several, answer_sides, answer_presence, answer_running, answer_still, answer_back,
     answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,
 )  # fmt: skip
+
+
+def _asks_code(asked: Asked) -> bool:
+    return asked.query.kind in ("code", "meaning") and holds_code(asked)
 
 
 def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer | None:
@@ -274,7 +278,8 @@ def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> An
     listed_by_guess = listed_by_guess and not _WHO_IS.search(query.plain)
     if listed_by_guess and asked.device and asked.incident and asked.incident.facts:
         return tell_incident(asked.incident)  # what ails it answers more than a list
-    if query.kind in BY_KIND and not (query.guessed and query.kind == "code"):  # it names none
+    unnamed = query.guessed and query.kind == "code" and not holds_code(asked)
+    if query.kind in BY_KIND and not unnamed:
         return BY_KIND[query.kind](asked, headline)
     return answer_why(asked, headline)
 
@@ -311,7 +316,9 @@ def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
         meant = next(iter(mention.devices), incident.device)
         ends = (one for one in (incident.device, *incident.peers) if one != meant)
         return "" if named else next(ends, "")
-    return incident.device if of_one and mention == Mention() and _IT.search(plain) else ""
+    if not (of_one and mention == Mention() and _IT.search(plain)):
+        return ""
+    return find_run(incident, plain) or incident.device
 
 
 def _add_remark(found: Investigation, history: History | None) -> Investigation:

@@ -386,8 +386,8 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
     before_s = asked.view.last_s - end_s
     if kind == "since_still" and before_s > _LATE_S:
         kind, reply = "since_last", "unclear" if reply else ""
-    if exact and kind == "since_over" and end_s - start_s < 1:
-        kind = "since_once"
+    if exact and end_s - start_s < 1:  # a single command does not go on
+        kind, reply = "since_once", "" if kind == "since_still" else reply
     return say(
         kind if exact else f"{kind}_about",
         reply,

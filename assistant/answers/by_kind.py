@@ -132,6 +132,9 @@ def _answer_devices(asked: Asked) -> Answer:
         return answer_hostile(asked)
     if asked.incident and _WHO_IS.match(asked.query.plain) and not asked.query.names_device:
         return _answer_concerned(asked, asked.incident)
+    facts = asked.incident.facts if asked.incident else ()
+    if asked.incident and asked.query.aspect == "units" and facts and "unit" in facts[0].values:
+        return tell_incident(asked.incident)  # "which unit?"
     if MAC.search(asked.query.plain) and (asked.device or asked.incident):
         return answer_bearer(asked)
     if asked.polar and asked.query.relation == "write" and asked.device:
@@ -273,6 +276,9 @@ _REGULAR = re.compile(
     r"\b(?:regular\w*|intervals?|periodic\w*|rhythm\w*|pattern\w*|bursts?|waves?|random\w*|on and off|every (?:so|few)"
     r"|regelmaessig\w*|abstaend\w*|takt|intervalos?|ritmo)\b"
 )
+_ONLY_READ = re.compile(
+    r"\b(?:only|just|merely|nur|solo) (?:been )?(?:read|looked|gelesen|leid[oa])\b"
+)
 # What is asked of one incident; None where nothing of it tells.
 OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "action": lambda asked, _: answer_leave(asked),
@@ -300,7 +306,13 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     ),
     "who": _answer_who,
     "does": lambda asked, _: _answer_does(asked),
-    "count": answer_count,
+    "count": lambda asked, headline: (
+        answer_dns(asked, headline)  # "how many names were wrong?"
+        if asked.query.aspect == "names"
+        and asked.incident
+        and asked.incident.label == "name_resolution"
+        else answer_count(asked, headline)
+    ),
     "answers": lambda asked, headline: (
         _answer_far_end(asked) or _add_attack(asked, answer_answers(asked, headline))
     ),
@@ -338,7 +350,11 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "zones": lambda asked, _: answer_zones(asked),
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
-    "changed": lambda asked, _: answer_aspect(asked) or answer_changed(asked),
+    "changed": lambda asked, _: (
+        answer_who(asked)  # "was anything changed in it, or was it only read?"
+        if asked.device and asked.query.relation == "write" and _ONLY_READ.search(asked.query.plain)
+        else answer_aspect(asked) or answer_changed(asked)
+    ),
     "writers": lambda asked, headline: (
         (answer_began(asked) if _NEVER_BEFORE.search(asked.query.plain) else None)
         or (answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers)(

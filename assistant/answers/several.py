@@ -23,9 +23,9 @@ from assistant.diagnosis.choosing import (
     find_targets,
     measure_part,
 )
-from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.playbook import find_asked, find_cause, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first

@@ -37,7 +37,7 @@ from assistant.chat.reply import HELP, NOTHING, Reply, reply_from_documents
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
-from assistant.diagnosis.choosing import find_targets
+from assistant.diagnosis.choosing import find_run, find_targets
 from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.facts.fact import uncut_lists
@@ -364,7 +364,9 @@ class Conversation:
         described = described or (query.kind in _OF_ALL and is_elliptic(query))
         if query.kind in _OF_ALL and not described and not _PRONOUN.search(query.plain):
             return None
-        device = self.focus.device if self.focus else self._before
+        now = self._incident()
+        of_run = find_run(now, query.plain) if now is not None and not query.names_device else ""
+        device = of_run or (self.focus.device if self.focus else self._before)
         return None if _EVERYTHING.search(query.plain) else device or None
 
     def _one_of(self, mention: Mention) -> str:

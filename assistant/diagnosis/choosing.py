@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.complaints import measure_complaint
 from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
+from assistant.diagnosis.symptoms import measure_symptoms
 from assistant.facts.fact import find_whole, kind_of
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.entities import Mention, list_names, worst_first
@@ -21,7 +21,7 @@ from assistant.questions.times import Span, read_span
 from traffic.labels import ATTACKS
 
 # What the words of a question say, the plainer the more; together they outweigh whose it is.
-_CAUSE, _LABEL, _COMPLAINT, _AIMED = 12.0, 6.0, 10.0, 2.0
+_CAUSE, _LABEL, _SYMPTOM, _AIMED = 12.0, 6.0, 10.0, 2.0
 _AT_THAT_TIME, _SPOKEN = 3.0, 2.0
 # What is spoken, where a question names it: the facts of what is meant name it too.
 _SERVICES = re.compile(
@@ -69,6 +69,17 @@ def find_targets(incident: Incident) -> list[str]:
         return list(incident.peers)
     claimed = [one for one in incident.peers if find_whole(one, incident.facts[0].text)]
     return claimed or list(incident.peers)
+
+
+def find_run(incident: Incident, plain: str) -> str:
+    """The controller that a question asks of whether it runs, where the talk is about who commanded it; else ""."""
+    asks = incident.label == "unauthorized_command" and _RUNS.search(plain)
+    return next(iter(find_targets(incident)), "") if asks else ""
+
+
+_RUNS = re.compile(
+    r"\b(?:running|runs|started|stopped|alive|up again|back (?:up|on|in run)|laeuft|funciona|corre|marcha)\b"
+)
 
 
 def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
@@ -126,7 +137,7 @@ def choose_incidents(
         called = cause.asked if cause else ""
         by_cause = bool(called and re.search(rf"\b(?:{called})\b", words))
         score = _CAUSE * by_cause + _LABEL * (one.label in spoken)
-        score += _COMPLAINT * measure_complaint(plain, one) + _SPOKEN * any(
+        score += _SYMPTOM * measure_symptoms(plain, one) + _SPOKEN * any(
             map(_speaks(one), services)
         )
         return score + _AIMED * any(aimed and attacks(one, target) for target in targets)

@@ -37,7 +37,7 @@ from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook, read_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.devices import is_known_port, name_service
-from assistant.facts.fact import Fact, Value, listed, make_fact, plural
+from assistant.facts.fact import Fact, Value, kind_of, listed, make_fact, plural
 from assistant.facts.logs_and_readings import Complaint, find_complaint
 from assistant.facts.requests import fails_often, request_facts
 from assistant.facts.sensor import find_blindness
@@ -342,6 +342,9 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
         sentence = playbook.unclear.get(health.reason, playbook.healthy)
         checks = (playbook.until[health.reason],) if health.reason in playbook.until else ()
         facts = request_facts(view, health.address) if health.reason == "failures" else []
+        if facts:  # the codes, or the counts where nothing was refused with one
+            telling = next((one for one in facts[:2] if kind_of(one) == "codes"), facts[0])
+            known |= telling.values | {"what": telling.text}
         return Condition(make_fact("condition", sentence, known), tuple(facts), checks)
     if not health.reason and health.slight:
         headline = make_fact("condition", playbook.healthy, {"name": values["name"]})

@@ -32,7 +32,7 @@ class Playbook(Strict):
         gloss: what that means, for someone who has not met the word.
         doubt: what cannot be told from traffic alone, and what would tell it.
         apart: labels that look alike at first sight; numbers rule them out or leave them open.
-        complaints: what people complain of who see it (``complaints``), its own first, then those of its causes.
+        symptoms: what people who see it speak of (``symptoms``), its own first, then those of its causes.
         checks: what to do next, in order, at the device that is the source.
         target_checks: the same at a device that suffers.
         terms: words that manuals and past incidents use for it.
@@ -51,7 +51,7 @@ class Playbook(Strict):
     gloss: str
     doubt: str = ""
     apart: tuple[str, ...]
-    complaints: tuple[str, ...]
+    symptoms: tuple[str, ...]
     checks: tuple[str, ...]
     target_checks: tuple[str, ...]
     terms: str
@@ -106,7 +106,7 @@ class CausePlaybook(Strict):
         meaning: what it means.
         checks: what to do, in order.
         asked: a pattern of the words with which people speak of it; "" for no words of its own.
-        complaint: what people complain of who see it; "" where that is as for its label.
+        symptom: what people who see it speak of; "" where that is as for its label.
         place: where it lies; "" where that is as for its label.
         remedy, restart, lies, maybe, excludes: as in ``Playbook``; where ``remedy`` is "" all are as
             for its label.
@@ -115,7 +115,7 @@ class CausePlaybook(Strict):
     meaning: str
     checks: tuple[str, ...]
     asked: str = ""
-    complaint: str = ""
+    symptom: str = ""
     place: str = ""
     remedy: str = ""
     restart: str = ""

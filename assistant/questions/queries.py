@@ -169,8 +169,20 @@ def find_pattern(plain: str) -> str:
 
 
 def is_order(query: Query) -> bool:
-    """Whether the plant is to be acted on: "restart plc-1", not "may I restart it?"."""
-    return not query.kind and bool(_compile("{given_order}").search(query.plain[:_MOST_READ]))
+    """Whether the plant is to be acted on: "restart plc-1", not "may I restart it?", nor "scan of plc-1 will
+    not start, is it the program?"."""
+    plain = query.plain[:_MOST_READ]
+    return (
+        not query.kind
+        and bool(_compile("{given_order}").search(plain))
+        and not _FAILS.search(plain)
+    )
+
+
+_FAILS = re.compile(
+    r"\b(?:(?:will|does|did|can|could|would) not|fail\w*|why|geht nicht|klappt nicht|no funciona)\b"
+    r"|, (?:is|was) (?:it|that)\b"
+)
 
 
 def specific_words(question: str) -> list[str]:

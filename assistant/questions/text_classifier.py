@@ -3,7 +3,7 @@
     words, pairs of words, four letters    ┐
     sentence vector, and its squares       ├─▶ ridge regression ─▶ a score for each class
 
-Which kind of query a question is (`kinds`) and which trouble it complains of (diagnosis/complaints) are read
+Which kind of query a question is (`kinds`) and which trouble it complains of (diagnosis/symptoms) are read
 so. Tried and left, on questions of others: sentence vectors without their squares (0.73, with them 0.79), the
 sentence model tuned by LoRA for two rounds (0.74).
 """

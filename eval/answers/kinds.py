@@ -3,8 +3,8 @@
     python -m eval.answers.kinds [--write] [QUESTIONS ...]
 
 Learns from the examples of queries.yaml and from assistant/questions/asked; a quarter of the latter
-is held out at a time. ``--write`` replaces the weights that ship, and those of complaints, from
-assistant/questions/complaints. QUESTIONS have the form of tests/cases/questions.yaml or, as .txt, a line
+is held out at a time. ``--write`` replaces the weights that ship, and those of symptoms, from
+assistant/questions/symptoms. QUESTIONS have the form of tests/cases/questions.yaml or, as .txt, a line
 "kind|question" each; any of a question's kinds is right.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import typer
 import yaml
 
-from assistant.diagnosis import complaints
+from assistant.diagnosis import symptoms
 from assistant.questions.forms import all_forms
 from assistant.questions.kinds import SURE, WEIGHTS, rank_kinds, read_asked
 from assistant.questions.queries import find_pattern, read_query
@@ -97,7 +97,7 @@ def main(
     """Measure, and write the weights where that is asked for."""
     if write:
         save_classifier(fit_classifier(read_asked()), WEIGHTS)
-        save_classifier(fit_classifier(complaints.read_complaints()), complaints.WEIGHTS)
+        save_classifier(fit_classifier(symptoms.read_symptoms()), symptoms.WEIGHTS)
     else:
         typer.echo(measure_kinds())
     for file in files or ():

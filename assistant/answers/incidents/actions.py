@@ -34,6 +34,7 @@ _ASKS_LEAVE = re.compile(
 _PAST = re.compile(
     r"^(?:(?:and|so|ok|but|und|y)\W+)*(?:did|was|were|has|have|had|who|when|why|where|how (?:often|many|long)|hat"
     r"|wurde|war|wer|wann|warum|quien|cuando|por que|(?:can|could) (?:\w+ ){1,3}have)\b"
+    r"|.*[,;:-] ?(?:was|were|did|has|had|who|why) (?:that|it|this|he|she|dev|somebody|someone)\b"
 )
 _OFF = re.compile(
     r"\b(?:unplug|plug out|pull (?:\w+ )?(?:plug|cable)|pull (?:it|dev)|disconnect|isolate|quarantine|block|ban"

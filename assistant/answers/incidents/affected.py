@@ -9,6 +9,7 @@ from assistant.answers.asked import Answer, Asked, find_incidents, say
 from assistant.answers.attacks.raids import WHO
 from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.plant.descriptions import describe_fares
+from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.plant.parties import Parties, name_parties, part_machines
 from assistant.answers.topics import DNS, find_topic
 from assistant.answers.traffic.units import answer_units
@@ -201,6 +202,9 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
         line = say("other_incidents", n=len(rest))
         return Answer(line, tuple(describe_incident(one, asked) for one in rest), listing=True)
     incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
+    named_wrong = incident is not None and incident.label == "name_resolution"
+    if named_wrong and asked.query.aspect == "names":
+        return answer_dns(asked, headline)  # "only one name or all of them?"
     if incident is not None and incident.facts and _ONLY.search(asked.query.plain):
         return _tell_scope(asked, incident)
     everything = worst_first(list(asked.analysis.incidents))
@@ -221,7 +225,12 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     main = incident.device
     with_it = _find_with_it(incident, everything)
     ends = (end for one in with_it for end in (one.device, *one.peers, *one.related))
-    shared = [one for one in dict.fromkeys((*incident.related, *ends)) if one != main]
+    # Who turns a client away does not suffer with it.
+    served = incident.facts[0].values.get("server") if incident.facts else None
+    shared = [
+        one for one in dict.fromkeys((*incident.related, *ends))
+        if one != main and view.name_of(one) != served
+    ]  # fmt: skip
     peers = [one for one in incident.peers if one not in shared]
     apart = () if asked.focus else everything  # of a talk, what goes on elsewhere is no answer
     own = dict.fromkeys(one.device for one in apart if one.device not in (main, *shared))
@@ -348,6 +357,12 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
     health = judge_health(device, asked.analysis.verdicts, asked.view)
     if health.standing == "normal":
         return Answer(say("affected_no", "no", name=name), asked.found.facts)
-    return Answer(
-        say("affected_unclear", "unclear", name=name, state=name_health(health)), asked.found.facts
-    )
+    blind = asked.blind or health.reason in _BLIND
+    line = say(
+        "affected_unclear" if blind else "affected_no_other", "unclear" if blind else "no", name=name,
+        state=name_health(health),
+    )  # fmt: skip
+    return Answer(line, asked.found.facts, standing="inconclusive")
+
+
+_BLIND = frozenset(("one_way", "cut", "drops", "holes", "unseen", "unread"))

@@ -17,7 +17,6 @@ from assistant.diagnosis.choosing import (
     find_targets,
     measure_part,
 )
-from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.playbook import (
     find_asked,
     find_blamed,
@@ -28,6 +27,7 @@ from assistant.diagnosis.playbook import (
 )
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Value, kind_of
 from assistant.questions.entities import read_devices, worst_first
 from assistant.questions.plain import MAX_CHARS, hide_names

@@ -37,6 +37,8 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
         return _tell_past(asked, found.incident, headline)
     if was := _tell_was(asked):
         return was
+    if found.incident is not None and asked.device and _is_long_past(asked, found.incident):
+        return _tell_past(asked, found.incident, headline)
     if found.incident is not None and asked.still and not asked.query.positive:
         over = is_over(found.incident, asked.analysis)
         line = say_span(asked, found.incident, "no" if over else "yes")
@@ -91,6 +93,19 @@ def _tell_was(asked: Asked) -> Answer | None:
         last_time_s=float(sent["until_s"].max()), end_time_s=max(map(find_end, known)),
     )  # fmt: skip
     return Answer(line, incident.facts[1:])
+
+
+def _is_long_past(asked: Asked, incident: Incident) -> bool:
+    """Whether a fault has been over for an hour and for much longer than it lasted: two minutes of last week do
+    not make a device one that is not well."""
+    since_s, lasted_s = (
+        asked.view.last_s - find_end(incident), find_end(incident) - find_start(incident)[0],
+    )  # fmt: skip
+    over = incident.label not in ATTACKS and is_over(incident, asked.analysis)
+    return over and since_s >= max(_LONG_S, _MUCH_LONGER * lasted_s)
+
+
+_LONG_S, _MUCH_LONGER = 3600.0, 10.0
 
 
 def _suffers(asked: Asked, incident: Incident) -> bool:

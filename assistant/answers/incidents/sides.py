@@ -9,8 +9,8 @@ from pathlib import Path
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_culprits
-from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.playbook import CausePlaybook, Playbook, find_place, find_remedy
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import list_names, read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
@@ -47,7 +47,7 @@ HARM = re.compile(
 _OF_OTHERS = frozenset(
     (
         "who", "count", "does", "devices", "before", "code", "manual", "packets", "numbers", "logins",
-        "writers", "bearer", "slowest", "reporting", "zones", "since", "help",
+        "writers", "bearer", "slowest", "reporting", "zones", "since", "help", "affected",
     )
 )  # fmt: skip
 _OF_BLAME = frozenset(("place", "why", "wrong", "responsible", "checks"))

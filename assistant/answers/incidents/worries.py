@@ -22,10 +22,10 @@ from assistant.answers.several import list_of_device
 from assistant.answers.traffic.replies import answer_answers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, is_bystander
-from assistant.diagnosis.complaints import find_symptoms
 from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook
 from assistant.diagnosis.spans import find_end, is_over
 from assistant.diagnosis.standing import is_unanswered
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact, Value, kind_of
 from assistant.questions.plain import MAX_CHARS
 from traffic.labels import ATTACKS

@@ -18,7 +18,7 @@ from assistant.questions.entities import list_machines, worst_first
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.labels import ATTACKS, LABELS
-from traffic.pcap.protocols import PROTOCOLS
+from traffic.pcap.protocols import BY_NAME, PROTOCOLS
 from traffic.plant import Device, is_link_local
 
 _MOST = 30
@@ -262,11 +262,14 @@ def _identify(asked: Asked) -> Answer:
         one.address: one for one in (asked.analysis.plant.devices if asked.analysis.plant else ())
     }
     one = _known_devices(asked).get(asked.device)
-    about = listed(filter(None, [one.role, one.model] if one else []))
+    made = [str(row.value) for row in told.itertuples() if row.field in ("make", "model")]
+    about = listed(filter(None, [one.role, one.model or " ".join(made)] if one else made))
     kind = (
         "identity"
         if about and asked.device in given
         else "identity_guess"
+        if about and one and one.role
+        else "identity_made"
         if about
         else "identity_unknown"
     )
@@ -328,8 +331,26 @@ def answer_responsible(asked: Asked) -> Answer:
 
 
 def holds_code(asked: Asked) -> bool:
-    """Whether a question holds what looks like a code: 0x0B, SERVFAIL, E-431."""
-    return bool(_CODE.search(asked.question))
+    """Whether a question holds what looks like a code: 0x0B, SERVFAIL, E-431, or spells one out."""
+    return bool(_CODE.search(asked.question) or _find_spelt(asked))
+
+
+def _find_spelt(asked: Asked) -> str:
+    """The name of a code that occurs in the capture and that a question spells out: "path destination unknown"."""
+    letters, rows = re.sub(r"[^a-z]", "", asked.question.lower()), asked.view.exchanges
+    refused = rows.loc[rows["code"] > 0, ["protocol", "code"]].drop_duplicates()
+    names = [
+        BY_NAME[str(row.protocol)].refusals.get(int(row.code), "") for row in refused.itertuples()
+    ]
+    spelt = [re.sub(r"[^a-z]", "", one.split("(")[0].lower()) for one in names]
+    held = [
+        name for name, word in zip(names, spelt, strict=True)
+        if len(word) >= _LONG_WORD and word in letters
+    ]  # fmt: skip
+    return max(held, key=len, default="")
+
+
+_LONG_WORD = 10  # letters: "not supported" and shorter words may be no code
 
 
 def names_code(asked: Asked) -> bool:
@@ -345,7 +366,7 @@ _SEEN = re.compile(
 def answer_code(asked: Asked) -> Answer:
     """What a code means in the protocols that are read and in the documents, and where it was seen."""
     found = _CODE.search(asked.question)
-    code = found[0] if found else asked.question.strip(" ?")
+    code = found[0] if found else _find_spelt(asked) or asked.question.strip(" ?")
     facts = [*_by_protocol(code, asked)]
     citations = find_quotations(asked.index, asked.question)
     holding = tuple(one for one in citations if code.lower() in one.excerpt.lower())

@@ -141,7 +141,8 @@ _SERVERS = re.compile(
     r"(?!.*\b(?:wrong|fail\w*|down|broken|matter|problem)\b)"
 )
 _NAMES = re.compile(
-    r"\b(?:which|what|welche) (?:\w+ )?(?:names?|hosts?|hostnames?|domains?|namen)\b"
+    r"\b(?:which|what|welche|cuales|(?:only |just )?one|all|how many|wie viele|cuantos) (?:\w+ )?"
+    r"(?:names?|hosts?|hostnames?|domains?|namen|nombres)\b|\b(?:dev )?names? (?:also|too|as well)\b"
 )
 _SHARE = re.compile(r"\b(?:percent\w*|per cent|share|ratio|rate|prozent|anteil|porcentaje)\b")
 _LIVES = re.compile(

@@ -82,12 +82,18 @@ _PROCESS = re.compile(
 )
 
 
+_WHO_ACTS = re.compile(
+    r"\b(?:who|whom|how (?:often|many)|(?:was|were|did|has) .*\b(?:somebody|someone|anybody|anyone)|wer|wie oft"
+    r"|quien)\b"
+)
+
+
 def answer_process(asked: Asked) -> Answer | None:
     """That what a value means in the process is not read; None where that is not asked."""
-    if (
-        not _PROCESS.search(asked.question[:MAX_CHARS].lower())
-        or not asked.view.records.sensors.empty
-    ):
+    words = asked.question[:MAX_CHARS].lower()
+    if not _PROCESS.search(words) or _WHO_ACTS.search(words):
+        return None
+    if not asked.view.records.sensors.empty:
         return None
     return Answer(say("process_unread", "unclear"), asked.known, standing="inconclusive")
 

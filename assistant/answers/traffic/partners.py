@@ -204,6 +204,11 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     if not asked.query.active:  # who attacks edge-1 is not edge-1, whatever else it does
         culprits = [one for one in culprits if one != asked.device] or culprits
     if asked.query.active and culprits[0] == asked.device and facts:
+        hit = dict.fromkeys(end for one in incidents for end in find_targets(one))
+        if len(incidents) > 1 and len(hit) > 1:  # "whom does it attack?"
+            names = asked.view.names_of(hit, len(hit))
+            line = say("attacks_whom", asked.reply(True), name=asked.name, n=len(hit), names=names)
+            return Answer(line, tuple(one.facts[0] for one in incidents if one.facts))
         return Answer(begin(facts[0], asked.reply(True)), tuple(facts[1:]))
     names = listed(dict.fromkeys(map(asked.view.name_of, culprits)), _MOST)
     line = say(f"blame_{kind}", asked.reply(True), names=names)
@@ -213,6 +218,10 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
 def _name_pinged(asked: Asked) -> Answer | None:
     """Who pings whom; None where nobody does."""
     talks = asked.talks[asked.talks["proto"] == "icmp"]
+    aimed = talks["src" if asked.query.active else "dst"] == asked.device
+    talks = (
+        talks[aimed] if asked.device and aimed.any() else talks
+    )  # "who pings it?" asks for no answers of its own
     shown = describe_talks(talks, asked.view)
     return Answer(begin(shown[0], asked.reply(True)), tuple(shown[1:])) if shown else None
 
@@ -292,7 +301,7 @@ def _name_outside(asked: Asked, talks: pd.DataFrame, facts: list[Fact]) -> Answe
     if asked.device:
         names = listed(map(asked.view.name_of, dict.fromkeys(peers)), _MOST)
         values: dict[str, Value] = {"name": asked.name, "names": names, "n": peers.nunique()}
-        return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+        return Answer(say("talk_counted", asked.reply(True), **values), tuple(facts))
     each = [
         say(
             "outside_one",
