@@ -187,6 +187,8 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
             row.watched_s >= _SOONER_S and _is_blind(view, client, server)
         ):
             kind = "new_control" if row.control else "new_writer"
+            if kind == "new_writer" and _writes_as_elsewhere(view, client, server):
+                continue
         else:
             continue
         values: dict[str, Value] = {
@@ -213,6 +215,29 @@ def _is_blind(view: TrafficView, client: str, server: str) -> bool:
         return False
     beside = asked[asked["flow"].isin(writes["flow"])]
     return bool((beside["kind"] == "write").all())
+
+
+def _writes_as_elsewhere(view: TrafficView, client: str, server: str) -> bool:
+    """Whether a client that reads a device all along begins to write to it no faster than it wrote to others
+    before: a panel whose operator had not touched that device yet."""
+    asked = view.exchanges
+    asked = asked[asked["client"] == client]
+    writes = asked[asked["kind"] == "write"]
+    here = writes[writes["server"] == server]
+    since_s = float(here["ts"].min())
+    before = writes[(writes["server"] != server) & (writes["ts"] < since_s)]
+    read = asked[(asked["server"] == server) & (asked["kind"] == "read")]
+    if before.empty or read.empty or since_s - float(read["ts"].min()) < _SOONER_S:
+        return False
+    return _most_in_a_minute(here) <= max(map(_most_in_a_minute, _by_server(before)))
+
+
+def _by_server(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    return [mine for _, mine in rows.groupby("server", observed=True)]
+
+
+def _most_in_a_minute(rows: pd.DataFrame) -> int:
+    return int((rows["ts"] // 60).value_counts().max())
 
 
 def find_interruptions(view: TrafficView) -> list[RuleHit]:
