@@ -42,7 +42,7 @@ _OF_LIST = re.compile(
     r"|ellas|estos|esos|cual\w*|todos|demas|otros)\b"
 )
 _SENTENCE = re.compile(
-    r"[.;:!] | [-–] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|dev)\b)"
+    r"[.;:!] | [-–] |, (?=(?:and |but |so )?(?:did|does|is|was|are|were|has|have) (?:it|he|she|they|that|this|dev)\b)"
 )
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")

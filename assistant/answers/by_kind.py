@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, begin, tell_incident
+from assistant.answers.asked import Answer, Asked, begin, say, tell_incident
 from assistant.answers.attacks.attack import answer_attack
 from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
 from assistant.answers.incidents.actions import answer_again, answer_leave
@@ -62,6 +62,7 @@ from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.standing import is_unanswered
+from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact
 from assistant.questions.entities import Mention
 from assistant.questions.queries import Query
@@ -220,7 +221,8 @@ _OF_LOGINS = re.compile(
 
 def _answer_logins(asked: Asked) -> Answer:
     """Whether who was refused was let in; of an attack of another kind whether that had success."""
-    focus = asked.focus
+    # "someone rattled at every door, did they get in?"
+    focus = asked.focus or (asked.incident if find_symptoms(asked.query.plain) else None)
     other = focus is not None and focus.label in ATTACKS and focus.label != "brute_force"
     told = answer_success(asked) if other and not _OF_LOGINS.search(asked.query.plain) else None
     return told or answer_logins(asked)
@@ -279,6 +281,22 @@ _REGULAR = re.compile(
 _ONLY_READ = re.compile(
     r"\b(?:only|just|merely|nur|solo) (?:been )?(?:read|looked|gelesen|leid[oa])\b"
 )
+_JUST_TRIED = re.compile(
+    r"\b(?:only|just|merely) (?:try|tried|an? (?:try|attempt))"
+    r"|\b(?:really|actually) (?:got?|gets?|get|was|were)? ?changed\b"
+)
+
+
+def _answer_changed(asked: Asked) -> Answer:
+    """What is other than before; of writes whether they were accepted, or whether there were any."""
+    plain = asked.query.plain
+    if asked.incident and _JUST_TRIED.search(plain) and (told := answer_success(asked)):
+        return told  # "did it really get changed, or did it just try?"
+    if asked.device and asked.query.relation == "write" and _ONLY_READ.search(plain):
+        return answer_who(asked)  # "was anything changed in it, or was it only read?"
+    return answer_aspect(asked) or answer_changed(asked)
+
+
 # What is asked of one incident; None where nothing of it tells.
 OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "action": lambda asked, _: answer_leave(asked),
@@ -289,7 +307,14 @@ OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "peak": lambda asked, _: answer_peak(asked),
     "fares": lambda asked, _: answer_faring(asked),
     "earlier": lambda asked, _: answer_order(asked) or answer_before_it(asked),
-    "cause": lambda asked, _: answer_cause(asked),
+    "cause": lambda asked, headline: (
+        answer_cause(asked)
+        or (
+            Answer(say("cause_open", "unclear"), (headline,), standing="inconclusive")
+            if asked.polar
+            else None
+        )
+    ),
     "trend": lambda asked, _: (
         (answer_interval(asked) if _REGULAR.search(asked.query.plain) else None)
         or answer_trend(asked)
@@ -350,11 +375,7 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "zones": lambda asked, _: answer_zones(asked),
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
-    "changed": lambda asked, _: (
-        answer_who(asked)  # "was anything changed in it, or was it only read?"
-        if asked.device and asked.query.relation == "write" and _ONLY_READ.search(asked.query.plain)
-        else answer_aspect(asked) or answer_changed(asked)
-    ),
+    "changed": lambda asked, _: _answer_changed(asked),
     "writers": lambda asked, headline: (
         (answer_began(asked) if _NEVER_BEFORE.search(asked.query.plain) else None)
         or (answer_answers if ACCEPTED.search(asked.query.plain) else answer_writers)(

@@ -74,7 +74,10 @@ def answer_topic(asked: Asked) -> Answer | None:
     # "who talks to plc-2?" asks for all who do, whatever it resembles.
     plainly = query.kind == "who" and query.names_device and not query.guessed
     plainly = plainly and bool(query.relation != "talk" or TALKS.search(query.plain))
-    alike = not plainly
+    named = (
+        query.names_device and not query.guessed
+    )  # "what does it normally do?" asks for its habits
+    alike = not (plainly or (query.kind == "usual" and named))
     incident = (
         (_find_alike(asked) if two and alike else find_topic(asked, alike=alike)) if loose else None
     )

@@ -31,7 +31,7 @@ _SHARED = frozenset(
 )  # that two bear one name or address is what was asked, harm or none
 _TELLING = frozenset(("silent_together", "duplicate", "double", "spike", "peak"))
 # The first fact of each says who, to whom and how much.
-_SAYS_WHO = frozenset(("brute_force", "dos", "mqtt_abuse", "recon", "exfiltration"))
+_SAYS_WHO = frozenset(("brute_force", "dos", "mqtt_abuse", "recon", "exfiltration", "spoofing"))
 # Who does it, not who suffers it.
 _WHO = re.compile(
     r"(?:and )?(?:wer|welche\w*|quien|between (?:whom|which|what)"

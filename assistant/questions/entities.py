@@ -99,8 +99,12 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     last = _by_last_number(text, known) or _by_last_number(text, peers)
     addresses = [*_addresses(text), *last]
     machine_of, named = analysis.view.machine_of, _named(text, analysis)
-    given = [*(machine_of(one) for one in addresses if one in known), *named]
-    alike = [] if named else _in_zone(text, analysis) or _of_model(text, analysis)
+    in_zone = _in_zone(text, analysis)
+    roles = set(_flat(_roles_in(text, analysis, article=False))) if in_zone else set()
+    described = [one for one in in_zone if one in roles]  # "the camera in mixing"
+    sole = described if len(described) == 1 else []
+    given = [*(machine_of(one) for one in addresses if one in known), *named, *sole]
+    alike = [] if named else described or in_zone or _of_model(text, analysis)
     devices = list(dict.fromkeys([*given, *alike]))
     if devices or set(addresses) & peers:  # "does the broker answer plc-1?"
         given += _sole_of_role(text, analysis)

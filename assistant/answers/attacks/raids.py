@@ -20,7 +20,8 @@ from traffic.labels import ATTACKS
 
 # "are they ours?", "any of our own among them?"
 OWN = (
-    r"ours|(?:of|from) (?:ours?|us)|our own|(?:they|those|these|it|that) our|own (?:devices?|machines?|boxes|stuff)"
+    r"ours|(?:of|from) (?:ours?|us)|belong\w* to us|our own"
+    r"|(?:they|those|these|it|that) our|own (?:devices?|machines?|boxes|stuff)"
     r"|internal\w*|(?:from )?inside|eigene?[nrs]?|von uns|unserer|unsere\W*$|l[ao]s nuestr[oa]s|nuestr[oa]s?\W*$"
     r"|propi[oa]s?"
 )
@@ -40,7 +41,8 @@ WHO = re.compile(
 _NUMBER = re.compile(r"\b(?:how many|wie ?viele|cuant[oa]s|number of)\b")
 _OF_MACHINES = re.compile(
     rf"{_NUMBER.pattern} (?:\w+ ){{0,3}}?(?:attackers?|machines?|devices?|hosts?|boxes|sources|addresses|ips|people"
-    r"|computers?|sensors?|cameras?|strangers?|intruders?|of (?:them|ours?|the|those|these)|are they|angreifer"
+    r"|computers?|sensors?|cameras?|strangers?|intruders?|of (?:them|ours?|the|those|these)|are they"
+    r"|were (?:they|involved|\w+ing)(?=\W*$)|took part|angreifer"
     r"|geraete|maschinen|rechner|fremde|equipos|maquinas|dispositivos|atacantes|son)\b"
 )
 _THEY = re.compile(
@@ -179,7 +181,7 @@ def _find_raids(asked: Asked) -> list[Incident]:
         labels = set(ATTACKS)
     if (
         not labels
-        and _THEY.search(plain)
+        and (_THEY.search(plain) or _OF_MACHINES.search(plain))
         and asked.focus is not None
         and not asked.query.names_device
     ):

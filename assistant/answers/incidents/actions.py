@@ -54,8 +54,9 @@ _RESTART = re.compile(
 )
 # The line, and not a program: "may I start the machine again?"
 _RUN = re.compile(
-    r"\b(?:re-?)?(?:start|run|resume|continue|launch|ramp|go back|go on|carry on|produce|arranc\w*|rearranc\w*|anfahren"
-    r"|hochfahren|weiterfahren|losfahren|starten|seguir|poner en marcha)\b"
+    r"\bkeep (?:\w+ )?(?:running|producing|going)\b"
+    r"|\b(?:re-?)?(?:start|run|resume|continue|launch|ramp|go back|go on|carry on|produce|arranc\w*|rearranc\w*"
+    r"|anfahren|hochfahren|weiterfahren|losfahren|starten|seguir|poner en marcha)\b"
 )
 _WORK = re.compile(
     r"\b(?:line|production|machine|press|process|batch|work|shift|plant|station|mixer|oven|linea|maquina|prensa"

@@ -295,7 +295,9 @@ def _identify(asked: Asked) -> Answer:
 
 _WHO_IS = re.compile(
     r"^(?:and |so |but |ok )*(?:who|what|wer|was|quien|que)(?: the \w+)? (?:is|ist|es) (?:that |this "
-    r"|the )?dev(?:\W*$|,? (?:and|und|y) )"
+    r"|the )?dev(?:\W*$|,? (?:and|und|y) |, (?:is|ist|es|was|may) )"
+    r"|^(?:and |so )?dev (?:is|are|ist|steht) (?:\w+ )?not? (?:\w+ )*(?:list|plan|inventory|map|liste), who is"
+    r" (?:that|it)\b"
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
 from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -26,7 +26,10 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         return replace(names, facts=(answer_clocks(asked).line, *names.facts))
     rows = asked.requests
     rows = rows[(rows["protocol"] == "dns") & rows["outcome"].isin(OUTCOMES)]
-    named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
+    known = find_incidents(asked, ("name_resolution",))  # the one that is meant, else the worst
+    named = next((one for one in known if one is asked.incident), next(iter(known), None))
+    if named is not None and named is not asked.incident:
+        headline = named.facts[0]
     if rows.empty and named is not None:
         return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
     if rows.empty:
