@@ -61,6 +61,7 @@ from assistant.answers.traffic.volumes import TO_ALL, answer_talkers
 from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits
+from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.standing import is_unanswered
 from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact
@@ -287,6 +288,17 @@ _JUST_TRIED = re.compile(
 )
 
 
+def _count_named(asked: Asked) -> Answer | None:
+    """What was measured of a trouble that a question names and asks the amount of: "the flood, how much and who?"."""
+    incident, query = asked.incident, asked.query
+    counts = (
+        not query.measure and not query.aspect and incident is not None and bool(incident.facts)
+    )
+    if incident is None or not counts or incident.label not in find_asked(query.plain):
+        return None
+    return tell_incident(incident)
+
+
 def _answer_changed(asked: Asked) -> Answer:
     """What is other than before; of writes whether they were accepted, or whether there were any."""
     plain = asked.query.plain
@@ -332,7 +344,9 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "who": _answer_who,
     "does": lambda asked, _: _answer_does(asked),
     "count": lambda asked, headline: (
-        answer_dns(asked, headline)  # "how many names were wrong?"
+        told
+        if (told := _count_named(asked))
+        else answer_dns(asked, headline)  # "how many names were wrong?"
         if asked.query.aspect == "names"
         and asked.incident
         and asked.incident.label == "name_resolution"

@@ -72,11 +72,18 @@ def find_targets(incident: Incident) -> list[str]:
 
 
 def find_run(incident: Incident, plain: str) -> str:
-    """The controller that a question asks of whether it runs, where the talk is about who commanded it; else ""."""
-    asks = incident.label == "unauthorized_command" and _RUNS.search(plain)
+    """Whom a question asks of whether it runs, where the talk is about who commanded or flooded it; else ""."""
+    asks = (incident.label == "unauthorized_command" and _RUNS.search(plain)) or (
+        incident.label in _FLOODS and _HOLDS.search(plain)
+    )
     return next(iter(find_targets(incident)), "") if asks else ""
 
 
+_FLOODS = frozenset(("dos", "ddos", "mqtt_abuse"))
+_HOLDS = re.compile(
+    r"\b(?:still (?:work\w*|up|there|answer\w*)|ke(?:ep|pt) (?:on )?\w+ing|h[eo]ld up|surviv\w*|cop(?:e|ed)"
+    r"|go down|went down|ueberleb\w*|aguant\w*)\b"
+)
 _RUNS = re.compile(
     r"\b(?:running|runs|started|stopped|alive|up again|back (?:up|on|in run)|laeuft|funciona|corre|marcha)\b"
 )

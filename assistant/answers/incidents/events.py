@@ -315,7 +315,10 @@ def answer_back(asked: Asked) -> Answer | None:
     if asked.device:
         incidents = [one for one in incidents if one.touches(asked.device)]
     incidents = find_labelled(asked) or incidents  # "is dns ok again?"
-    if not incidents or not _BACK.search(asked.query.plain):
+    asks_why = (
+        asked.query.kind == "why" and not asked.query.guessed
+    )  # "... and then good again. why?"
+    if not incidents or asks_why or not _BACK.search(asked.query.plain):
         return None
     if asked.device and asked.focus is not None and not asked.query.names_device:
         incidents = [one for one in incidents if one.id == asked.focus.id] or incidents

@@ -6,7 +6,7 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span, tell_incident
 from assistant.answers.attacks.attack import doubt_of
 from assistant.answers.incidents.affected import answer_affected
-from assistant.answers.incidents.condition import describe_incident
+from assistant.answers.incidents.condition import describe_incident, name_incident
 from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.sides import reply_by_side
 from assistant.answers.plant.documents import find_quotations
@@ -201,10 +201,10 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     )
     step = checks[0][0].lower() + checks[0][1:]
     at = find_culprits(incident)[:_MOST] if incident else []  # which device it is about
+    unsaid = asked.focus is None and not asked.device  # nothing was told yet that "this" could mean
+    about = name_incident(incident, asked) if unsaid and incident else asked.view.names_of(at)
     return Answer(
-        say("checks_first_at", names=asked.view.names_of(at), step=step)
-        if at
-        else say("checks_first", step=step),
+        say("checks_first_at", names=about, step=step) if at else say("checks_first", step=step),
         (
             *((say_span(asked, incident, ""),) if over and incident else ()),
             headline,
