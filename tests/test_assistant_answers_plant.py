@@ -330,7 +330,7 @@ def test_who_sends_to_all_is_counted(tmp_path):
 
 
 def test_what_a_value_means_is_not_guessed(tmp_path):
-    for question in ("is the valve open?", "what was the value of register 7?"):
+    for question in ("is the valve open?", "what was the value of register 300?"):
         said = answer(question, _analyse(tmp_path, *_writes([130.0 + 2 * n for n in range(30)])))
         assert said.cause.startswith("Cannot tell: what a value means"), question
         assert said.standing == "inconclusive"

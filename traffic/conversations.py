@@ -20,12 +20,13 @@ SESSION_COLUMNS = [
 OUTCOMES = ("answered", "refused", "unanswered", "unseen", "unasked", "told", "malformed")
 EXCHANGE_COLUMNS = [
     "ts", "client", "server", "port", "protocol", "flow", "kind", "function", "unit", "target",
-    "value", "name", "login", "outcome", "code", "delay_s", "behind", "frame", "answer_frame",
+    "value", "name", "points", "login", "outcome", "code", "delay_s", "behind", "frame", "answer_frame",
 ]  # fmt: skip
 
 _TYPES = {
     "client": "category", "server": "category", "ended": "category", "ended_by": "category", "protocol": "category",
-    "kind": "category", "name": "category", "outcome": "category", "begun": "bool", "opened": "bool",
+    "kind": "category", "name": "category", "points": "category", "outcome": "category", "begun": "bool",
+    "opened": "bool",
     **dict.fromkeys(("ts", "start_s", "end_s", "idle_s", "retry_s", "delay_s"), "float64"),
 }  # fmt: skip
 
@@ -54,7 +55,9 @@ def empty_exchanges() -> pd.DataFrame:
     (-1 where both are MACs, and the port is an ethertype); ``kind`` (other, read, write, control,
     session, publish, identify); ``function unit target value`` (numbers of the protocol,
     -1 for none: function code, device behind the address, register or object, count or keep-alive);
-    ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``login`` (a number
+    ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``points`` (what a
+    write command writes, and what a read next to one found at its places: hexadecimal digits of
+    which ``read_points`` of the protocol makes places and values; NA where that is not known); ``login`` (a number
     that is the same where a user name and a password are, -1 for none; no way leads back from it to
     them, and it means nothing in another process); ``outcome`` (of
     OUTCOMES); ``code`` (of refusal or error, 0 for none, -1 where unknown); ``delay_s`` (to the

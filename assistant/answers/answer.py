@@ -46,6 +46,7 @@ from assistant.answers.traffic.behaviour import answer_process
 from assistant.answers.traffic.beyond import answer_partner, answer_way_out
 from assistant.answers.traffic.deeds import IS_IT, answer_deeds
 from assistant.answers.traffic.gaps import answer_gap
+from assistant.answers.traffic.written import answer_written
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -53,7 +54,8 @@ from assistant.diagnosis.choosing import find_culprits, find_run, find_targets
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
 from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
-from assistant.facts.fact import Fact, listed
+from assistant.facts.fact import Fact, kind_of, listed
+from assistant.facts.written import WRITTEN
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import Mention, list_machines, list_names, read_devices
@@ -232,7 +234,8 @@ def _answer_one(
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
-    if query.kind in OF_ONE and not query.guessed:
+    of_values = trouble is not None and kind_of(trouble.line).startswith(WRITTEN)
+    if query.kind in OF_ONE and not query.guessed and not of_values:
         trouble = OF_ONE[query.kind](asked, headline) or trouble
     said = trouble or _answer_by_kind(asked, headline, whole.checks)
     if said is None:  # why, what is wrong: the diagnosis itself answers
@@ -253,8 +256,8 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_where, answer_who_is, answer_misdeeds, answer_raiders, answer_amount, answer_deeds, answer_whom_it_hit,
-    answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,
+    answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_amount, answer_deeds,
+    answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,
     answer_outcome, answer_several, answer_sides, answer_presence, answer_running, answer_still, answer_back,
     answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,
@@ -391,7 +394,7 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         most=len(facts) if said.listing else MOST_SHOWN,
         quotes=said.quotes and bool(said.citations),
     )
-    spoken = _find_spoken(said, analysis, whole.incidents[:1])
+    spoken = said.incident or _find_spoken(said, analysis, whole.incidents[:1])
     # A list words facts of incidents again, so those are known too.
     known = (said.line, *whole.known, *(fact for one in analysis.incidents for fact in one.facts))
     known = (*known, count_rest(sections))

@@ -30,7 +30,7 @@ Reply = Literal["", "yes", "no", "unclear"]
 _POLAR = re.compile(
     r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please|hi|hello|hey|good morning|good evening|hallo|hola"
     r"|guten (?:morgen|tag|abend)|buen[oa]s (?:dias|tardes|noches)),? )*"
-    r"(?:is|are|was|were|does|do|did|can|could|has|have|had"
+    r"(?:is|are|was(?! (?:wurde|stand)\b)|were|does|do|did|can|could|has|have|had"
     r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet"
     r"|funktioniert|laeuft|gibt"
     r"|greift|werden|wird|verlieren|soll|muss|darf|duerfen|esta|estan|es|hay|tiene|puede|habla|escribe"
@@ -88,7 +88,7 @@ _FRAGMENTS = (
     "over_protocol",
     "sensor_two_way",
 )  # parts of a sentence
-_VERBS = ("verb_", "verbs_")
+_VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 
 
 @cache
@@ -99,7 +99,7 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml")
+    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml", "written.yaml")
     return {kind: said for name in names for kind, said in read_sentences(name).items()}
 
 
@@ -155,6 +155,7 @@ class Answer:
         standing: how sure this answer is, where it is not about how the device is doing.
         about: the device that it names, which "it" means from then on; "" for the one that was asked
             about.
+        incident: what it is about, where it says no fact of that.
     """
 
     line: Fact
@@ -168,6 +169,7 @@ class Answer:
     refused: bool = False
     standing: Standing | None = None
     about: str = ""
+    incident: Incident | None = None
 
 
 def tell_incident(incident: Incident) -> Answer:

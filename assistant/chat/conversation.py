@@ -43,8 +43,9 @@ from assistant.diagnosis.playbook import find_asked
 from assistant.facts.fact import uncut_lists
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices, worst_first
-from assistant.questions.plain import is_name_alone
+from assistant.questions.plain import is_name_alone, make_plain
 from assistant.questions.queries import Query, read_query
+from assistant.questions.written import go_on
 from knowledge_base.index import Index
 
 MAX_CHARS = 2000
@@ -206,6 +207,8 @@ class Conversation:
     def _read(self, question: str) -> tuple[str, Query, Mention]:
         """A question with what it leaves to what was said before put in, and what it asks for of whom."""
         names = list_names(self.analysis) if self.analysis else []
+        before = self._query.plain if self._query is not None else ""
+        question = go_on(question, make_plain(question, names), before)
         query, turned = read_query(question, names), None
         place = find_place(query.plain)
         of_devices = place is not None and not self._is_of_incidents(place, query)

@@ -28,7 +28,8 @@ from assistant.diagnosis.diagnose import Diagnosis, check_answer
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.playbook import FOLDER
 from assistant.diagnosis.pseudonyms import Roles, assign_roles
-from assistant.facts.fact import Fact, Value, plural
+from assistant.facts.fact import Fact, Value, kind_of, plural
+from assistant.facts.written import WRITTEN
 from prompts.messages import LINKS, MOST_SENTENCES, Evidence, Statement, diagnosis, ordering
 from traffic.errors import UserError
 from traffic.files import Strict, read_text
@@ -145,6 +146,8 @@ def write(composed: Diagnosis, model: ChatModel | None, plant: Plant | None = No
     """
     if model is None or not composed.facts:
         return composed
+    if any(kind_of(fact).startswith(WRITTEN) for fact in composed.known):
+        return composed  # values of the process are the plant's own business
     free = bool(getattr(model, "free_prose", False))
     shown = [fact for fact in composed.facts if free or fact.text in composed.sections.seen]
     if not free and len(_grouped(shown)) < 2:

@@ -7,6 +7,7 @@ what asked. In time order, rows of one key of one flow:
     |             |---->|        |
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,12 @@ from traffic.pcap.messages import MessageBytes, Messages, cut_messages, order_se
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.protocol import ANSWER, ASK, KINDS, SKIP, TELL, Events, Protocol
+from traffic.pcap.protocols.written import DATA_BYTES
 
 _MOST_ALIKE = 4  # requests of one key that are under way at once
 # Who closes its side right after it asked, as a program that finds its answer late does, waits for none.
 _HASTY_S = 0.1
+_OF_REQUESTS = ["kind", "function", "unit", "target", "name", "points", "login"]
 _ANSWERED, _REFUSED, _UNANSWERED, _UNSEEN, _UNASKED, _TOLD, _MALFORMED = range(len(OUTCOMES))
 
 
@@ -35,6 +38,14 @@ _OPENING_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
+class _Texts:
+    """Texts of messages with their numbers, added to while messages are read."""
+
+    names: dict[str, int]
+    points: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Content:
     """What the messages of a capture say.
 
@@ -42,9 +53,10 @@ class Content:
         exchanges: one row per request, per answer that nobody asked for, and per message that needs
             none, by time: ``ts src dst`` (rows of ``addresses``; ``src`` asked or told) ``port
             protocol`` (a place in ``PROTOCOLS``) ``flow`` (as in ``work``) ``kind function unit
-            target value name`` (a place in ``names``) ``outcome code answer_ts behind row
-            answer_row``.
+            target value name`` (a place in ``names``) ``points`` (a place in ``points``) ``outcome
+            code answer_ts behind row answer_row``.
         names: texts from outside, each once.
+        points: bytes of write commands, and what reads found, as hexadecimal digits, each once.
         services: what flows turned out to speak, by their number.
         identities: one row per statement about a device, by protocol: ``device unit field value
             source row``.
@@ -52,6 +64,7 @@ class Content:
 
     exchanges: pd.DataFrame
     names: tuple[str, ...]
+    points: tuple[str, ...]
     services: dict[int, str]
     identities: pd.DataFrame
 
@@ -66,11 +79,11 @@ def read_content(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) -> C
             ``transport`` (IANA number), ``server_port``, ``begun`` (its SYN was seen), ``two_way``
             (both sides were), ``left_s`` (when the client closed its side).
     """
-    names: dict[str, int] = {}
+    texts = _Texts({}, {})
     services: dict[int, str] = {}
     said: list[pd.DataFrame] = []
     parts = [
-        _read_protocol(number, protocol, packets, work, flows, names, services, said)
+        _read_protocol(number, protocol, packets, work, flows, texts, services, said)
         for number, protocol in enumerate(PROTOCOLS)
         if protocol.read is not None or protocol.identify is not None
     ]
@@ -81,7 +94,7 @@ def read_content(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) -> C
         found = found.sort_values("ts", kind="stable", ignore_index=True)
     said = [one for one in said if len(one)]
     identities = pd.concat(said, ignore_index=True) if said else pd.DataFrame()
-    return Content(found, tuple(names), services, identities)
+    return Content(found, tuple(texts.names), tuple(texts.points), services, identities)
 
 
 def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd.DataFrame:
@@ -103,6 +116,7 @@ def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd
         "protocol": (found["protocol"], [protocol.name for protocol in PROTOCOLS]),
         "kind": (found["kind"], KINDS),
         "name": (found["name"], content.names),
+        "points": (found["points"], content.points),
     }
     columns = {name: found[name].to_numpy() for name in EXCHANGE_COLUMNS if name in found}
     columns |= {
@@ -155,7 +169,7 @@ def _read_protocol(
     packets: Packets,
     work: pd.DataFrame,
     flows: pd.DataFrame,
-    names: dict[str, int],
+    texts: _Texts,
     services: dict[int, str],
     said: list[pd.DataFrame],
 ) -> pd.DataFrame:
@@ -169,7 +183,7 @@ def _read_protocol(
         few, first = _select_openings(work, named, flows["server_port"].to_numpy())
         for messages in _cut(packets, few, first, _whole_stream, 1, resyncs=False):
             said += [_identify(protocol, messages)] if len(messages) else []
-    rows, begun = [], flows["begun"].to_numpy()
+    rows, begun, streams = [], flows["begun"].to_numpy(), None
     length, width, resyncs = protocol.message_bytes, protocol.head_bytes, protocol.resyncs
     for messages in (
         () if protocol.read is None else _cut(packets, work, chosen, length, width, resyncs)
@@ -177,10 +191,17 @@ def _read_protocol(
         if protocol.identify is not None and not opens and len(messages):
             said.append(_identify(protocol, messages))
         if len(messages):
-            rows.append(_read_messages(protocol, messages, named, begun, names, services))
+            streams = streams or messages
+            rows.append(_read_messages(protocol, messages, named, begun, texts, services))
     if not any(len(part) for part in rows):
         return pd.DataFrame()
-    return _pair(protocol, pd.concat(rows), packets, flows).assign(protocol=number)
+    found = _pair(protocol, pd.concat(rows), packets, flows).assign(protocol=number)
+    if protocol.read_back is not None and streams is not None:
+        points = found["points"].to_numpy().copy()
+        for row, data in protocol.read_back(streams, found).items():
+            points[row] = texts.points.setdefault(data.hex(), len(texts.points))
+        found = found.assign(points=points)
+    return found.drop(columns=["message", "answer_message"])
 
 
 def _cut(
@@ -244,20 +265,29 @@ def _read_messages(
     messages: Messages,
     named: np.ndarray,
     begun: np.ndarray,
-    names: dict[str, int],
+    texts: _Texts,
     services: dict[int, str],
 ) -> pd.DataFrame:
-    """Messages as rows with their names numbered, ``malformed`` where a message should begin and
+    """Messages as rows with their texts numbered, ``malformed`` where a message should begin and
     none does; flows that turn out to speak something else are added to ``services``."""
     assert protocol.read is not None
     rows = protocol.read(messages)
     others = rows[rows["other"] >= 0].groupby("flow")["other"].first()
     services |= {flow: protocol.others[other] for flow, other in others.items()}
-    rows["name"] = _number_names(protocol, messages, rows, names)
+    name_at, size = (rows.pop(name).to_numpy() for name in ("name_at", "name_bytes"))
+
+    def read_name(name: bytes) -> str:
+        return protocol.read_name(name.rstrip(b"\0"))
+
+    rows["name"] = _number_texts(messages, name_at, size, read_name, texts.names)
+    data_at = rows.pop("data_at").to_numpy()
+    size = np.minimum(messages.held - data_at, DATA_BYTES)
+    rows["points"] = _number_texts(messages, data_at, size, bytes.hex, texts.points)
     # After a hole, or where a capture begins within a stream, nobody knows where a message begins.
     segments = messages.segments
     sure = segments.follows | (segments.starts & begun[segments.flow])
     rows["malformed"] = rows.pop("wrong") & sure[messages.segment]
+    rows["message"] = np.arange(len(messages))
     # What goes on at the protocol's port when a capture begins, and is not understood, is another
     # protocol.
     understood = named | begun
@@ -265,21 +295,26 @@ def _read_messages(
     return rows[((rows["role"] != SKIP) | rows["malformed"]) & understood[rows["flow"]]]
 
 
-def _number_names(
-    protocol: Protocol, messages: Messages, rows: pd.DataFrame, names: dict[str, int]
+def _number_texts(
+    messages: Messages,
+    place: np.ndarray,
+    size: np.ndarray,
+    read: Callable[[bytes], str],
+    known: dict[str, int],
 ) -> np.ndarray:
-    """A number for each name, -1 for none; new names are added to ``names``."""
-    number = np.full(len(rows), -1)
-    size = rows["name_bytes"].to_numpy()
-    named = np.flatnonzero((rows["name_at"].to_numpy() >= 0) & (size > 0))
-    if not len(named):
+    """A number for each text of ``size`` bytes at ``place`` of a message, -1 for none; new ones are
+    added to ``known``."""
+    number = np.full(len(messages), -1)
+    there = np.flatnonzero((place >= 0) & (size > 0))
+    if not len(there):
         return number
-    width = int(size[named].max())
-    texts = messages.take(named).bytes(rows["name_at"].to_numpy()[named], width)
-    texts *= np.arange(width) < size[named, None]
-    codes, distinct = pd.factorize(texts.view(f"S{width}").ravel().astype(object))
-    texts_of = [protocol.read_name(bytes(name)) for name in distinct]
-    number[named] = np.array([names.setdefault(name, len(names)) for name in texts_of])[codes]
+    size, width = size[there], int(size[there].max())
+    texts = messages.take(there).bytes(place[there], width + 1)
+    texts *= np.arange(width + 1) < size[:, None]
+    texts[np.arange(len(there)), size] = 1  # where it ends: what follows it is lost
+    codes, distinct = pd.factorize(texts.view(f"S{width + 1}").ravel().astype(object))
+    said = [read(bytes(one)[:-1]) for one in distinct]
+    number[there] = np.array([known.setdefault(one, len(known)) for one in said])[codes]
     return number
 
 
@@ -323,7 +358,7 @@ def _pair(
     count = _count_up_to(asks, side)
     row = rows["row"].to_numpy()
     src, dst = (packets.table[name].to_numpy()[row] for name in ("src", "dst"))
-    found = rows[["kind", "function", "unit", "target", "name", "login", "flow", "row"]].assign(
+    found = rows[[*_OF_REQUESTS, "flow", "row", "message"]].assign(
         ts=ts,
         value=value,
         src=np.where(answers, dst, src),
@@ -335,6 +370,7 @@ def _pair(
         answer_ts=np.where(answered, ts[answer], np.nan),
         behind=np.where(answered, count[answer] - count, 0),
         answer_row=np.where(answered, row[answer], -1),
+        answer_message=np.where(answered, rows["message"].to_numpy()[answer], -1),
     )
     return found.iloc[kept]
 

@@ -23,6 +23,7 @@ from traffic.pcap.protocols.dnp3 import DNP3
 from traffic.pcap.protocols.modbus import ADDRESSED, MODBUS
 from traffic.pcap.protocols.protocol import KINDS, select_kinds
 from traffic.pcap.protocols.s7comm import S7COMM
+from traffic.pcap.protocols.written import COIL, COILS, REGISTER, REGISTERS, pack_modbus
 from traffic.zeek.codes import (
     BACNET_SERVICES,
     DNP3_FUNCTIONS,
@@ -39,8 +40,8 @@ _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
 _CIP_EMBEDDED = 0x1E  # the status of services sent together of which one was refused
 _ENIP_COMMAND = 0x1000000  # added to a command of EtherNet/IP, as the packets' reader does
 _DEFAULTS = {
-    "kind": "other", "function": -1, "unit": -1, "target": -1, "value": -1, "login": -1, "name": None, "code": 0,
-    "delay_s": np.nan, "behind": 0,
+    "kind": "other", "function": -1, "unit": -1, "target": -1, "value": -1, "login": -1, "name": None, "points": None,
+    "code": 0, "delay_s": np.nan, "behind": 0,
 }  # fmt: skip
 _WAIT_S = 5.0
 
@@ -72,7 +73,7 @@ def make_exchanges(parts: Mapping[str, pd.DataFrame], flows: pd.DataFrame) -> pd
     fixed = {"kind": KINDS, "outcome": OUTCOMES}
     for column, words in fixed.items():
         rows[column] = pd.Categorical(rows[column], list(words))
-    for column in ("client", "server", "protocol", "name"):
+    for column in ("client", "server", "protocol", "name", "points"):
         rows[column] = rows[column].astype("str").astype("category")
     return rows[EXCHANGE_COLUMNS]
 
@@ -215,12 +216,33 @@ def read_modbus_detailed(rows: pd.DataFrame) -> pd.DataFrame:
     found = _ends(rows).assign(
         unit=rows["unit"].to_numpy(), **function, code=code,
         target=np.where(addressed, rows["address"], np.nan),
-        value=np.where(plain, rows["quantity"], np.nan),
+        value=np.where(plain, rows["quantity"], np.nan), points=_pack_points(rows, function["function"]),
     )  # fmt: skip
     key = rows["tid"].fillna(-1).to_numpy()
     others = _pair(found.assign(role=np.where(turn == 0, "ask", "answer"), key=key)[~matched])
     exchanges = found.assign(outcome=_outcome(code, matched))[matched]
     return pd.concat([exchanges, others], ignore_index=True)
+
+
+def _pack_points(rows: pd.DataFrame, function: np.ndarray) -> np.ndarray:
+    """What a request writes, as packets would have it; None where the log does not tell."""
+    told = rows["request_values"].notna() & rows["address"].between(0, 0xFFFF)
+    told &= np.isin(function, (COIL, REGISTER, COILS, REGISTERS))
+    packed = np.full(len(rows), None, object)
+    keys = list(
+        zip(function[told], rows["address"][told], rows["request_values"][told], strict=True)
+    )
+    known = {key: _pack_one(*key) for key in set(keys)}
+    packed[told.to_numpy()] = [known[key] for key in keys]
+    return packed
+
+
+def _pack_one(function: int, address: float, values: str) -> str | None:
+    words = values.split(",")
+    numbers = [int(one) for one in words if one.isdecimal()]
+    if len(numbers) < len(words) or max(numbers) > 0xFFFF:
+        return None
+    return pack_modbus(int(function), int(address), numbers).hex()
 
 
 def read_mqtt_connect(rows: pd.DataFrame) -> pd.DataFrame:

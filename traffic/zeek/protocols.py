@@ -141,7 +141,9 @@ LOGS: dict[str, LogForm] = {
     ),
     "modbus_detailed": LogForm(
         "modbus",
-        _columns("func exception_code", "tid unit address quantity", "matched"),
+        _columns(
+            "func exception_code", "tid unit address quantity", "matched", sets="request_values"
+        ),
         exchanges.read_modbus_detailed,
     ),
     "modbus": LogForm(

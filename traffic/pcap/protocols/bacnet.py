@@ -29,6 +29,7 @@ from traffic.pcap.protocols.protocol import (
     select_distinct,
     select_kinds,
 )
+from traffic.pcap.protocols.written import read_bacnet
 
 UNCONFIRMED = 256  # what is added to the service of a request that nobody confirms
 SERVICES = {
@@ -49,7 +50,7 @@ _KINDS = {
     PUBLISH: (1, 2, 258, 259),
     IDENTIFY: (256, 257, 263, 264),
 }
-_READ_PROPERTY, _READ_MULTIPLE, _I_AM = 12, 14, 256
+_READ_PROPERTY, _READ_MULTIPLE, _WRITE_PROPERTY, _I_AM = 12, 14, 15, 256
 
 # Error, Reject and Abort number their reasons each by itself: these are added.
 ERROR, REJECT, ABORT = 1000, 2000, 3000
@@ -207,6 +208,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         target=np.where(named, messages.u32(body + 1), -1),
         code=np.where(asks, -1, code),
         value=np.where(numbered, number, -1),
+        data_at=np.where(named & ~segmented & (function == _WRITE_PROPERTY), body, -1),
     )
 
 
@@ -299,6 +301,7 @@ BACNET = Protocol(
     interrupts=frozenset({17, 20}),
     busy=frozenset({ERROR + 2, ERROR + 3, ERROR + 82, ERROR + 111, ABORT + 9}),
     name_target=_name_target,
+    read_points=lambda data: read_bacnet(data, _name_target, _walk),
     wait_s=10.0,  # APDU_Timeout is 6 s by default, 3 tries (12.11.28)
     identify=_identify,
 )

@@ -30,7 +30,7 @@ MULTIPLE = 0x0A
 # From here on a service means what its object's class makes of it: function = class * 256 + service.
 _OWN = 0x4B
 FORWARD_CLOSE, UNCONNECTED_SEND, FORWARD_OPEN, LARGE_FORWARD_OPEN = 0x64E, 0x652, 0x654, 0x65B
-EXECUTE_PCCC = PCCC << 8 | 0x4B
+EXECUTE_PCCC, WRITE_TAG = PCCC << 8 | 0x4B, SYMBOL << 8 | 0x4D
 FUNCTIONS = {
     0x01: "get all attributes",
     0x02: "set all attributes",
@@ -73,7 +73,7 @@ FUNCTIONS = {
     PCCC << 16 | 0x0FAA: "PCCC write",
     PCCC << 16 | 0x0FAB: "PCCC masked write",
     SYMBOL << 8 | 0x4C: "read tag",
-    SYMBOL << 8 | 0x4D: "write tag",
+    WRITE_TAG: "write tag",
     SYMBOL << 8 | 0x4E: "read, modify and write tag",
     SYMBOL << 8 | 0x52: "read tag in parts",
     SYMBOL << 8 | 0x53: "write tag in parts",
@@ -86,7 +86,7 @@ _MAKES, _PROJECT = (0x08, 0x09), (0x68, SYMBOL, 0x6C)
 _KINDS = {
     READ: (0x01, 0x03, 0x0E, 0x11, 0x18, SYMBOL << 8 | 0x4C, SYMBOL << 8 | 0x52, SYMBOL << 8 | 0x55,
            FILE << 8 | 0x4B, FILE << 8 | 0x4F),
-    WRITE: (0x02, 0x04, 0x10, 0x19, SYMBOL << 8 | 0x4D, SYMBOL << 8 | 0x4E, SYMBOL << 8 | 0x53),
+    WRITE: (0x02, 0x04, 0x10, 0x19, WRITE_TAG, SYMBOL << 8 | 0x4E, SYMBOL << 8 | 0x53),
     CONTROL: (0x05, 0x06, 0x07, 0x15, 0x16, FILE << 8 | 0x4C, FILE << 8 | 0x50, FILE << 8 | 0x51,
               FIRMWARE << 8 | 0x4B, FIRMWARE << 8 | 0x4D),
     SESSION: (FORWARD_CLOSE, FORWARD_OPEN, LARGE_FORWARD_OPEN),

@@ -21,6 +21,7 @@ from traffic.pcap.protocols.protocol import (
     make_rows,
     select_kinds,
 )
+from traffic.pcap.protocols.written import DNP3_VALUED, read_dnp3
 
 LINK = 256  # what is added to a function of the link layer
 FUNCTIONS = {
@@ -138,6 +139,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         unit=outstation,
         target=np.where(request, _find_targets(messages), -1),
         code=np.where(role == ASK, -1, code),
+        data_at=np.where(request & np.isin(function, DNP3_VALUED), _HEADER, -1),
     )
 
 
@@ -210,5 +212,7 @@ DNP3 = Protocol(
     interrupts=frozenset({13, 14, 18}),
     busy=frozenset({5}),
     name_target=_name_target,
+    function_field="dnp3.al.func",
+    read_points=read_dnp3,
     wait_s=5.0,
 )

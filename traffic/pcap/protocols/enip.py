@@ -29,6 +29,7 @@ from traffic.pcap.protocols.protocol import (
     make_rows,
     select_distinct,
 )
+from traffic.pcap.protocols.written import read_tag
 
 _HEAD = 24
 _NOP, _LIST_TARGETS, _LIST_SERVICES, _LIST_IDENTITY, _LIST_INTERFACES = 0x00, 0x01, 0x04, 0x63, 0x64
@@ -124,7 +125,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         "code": np.where(status > 0, _STATUS_CODE | status, 0),
     }
     columns["kind"][command == _LIST_IDENTITY] = IDENTIFY
-    for name in ("unit", "target", "value", "name_at"):
+    for name in ("unit", "target", "value", "name_at", "data_at"):
         columns[name] = np.full(len(messages), -1)
     columns["name_bytes"] = np.zeros(len(messages), np.int64)
     asks, answers = carries[~server[carries]], carries[server[carries]]
@@ -191,6 +192,7 @@ def _read_asked(messages: Messages, at: np.ndarray) -> dict[str, np.ndarray]:
         target[several[place[first]]] = inner.target[first]
         name_at[several[place[first]]] = inner.name_at[first]
         name_bytes[several[place[first]]] = inner.name_bytes[first]
+    tags = (function == cip.WRITE_TAG) & (name_at >= 0)
     opens = np.isin(function, (cip.FORWARD_OPEN, cip.LARGE_FORWARD_OPEN))
     value = np.where(opens, messages.u32(asked.data_at + 22, "<"), -1)
     return {
@@ -201,6 +203,7 @@ def _read_asked(messages: Messages, at: np.ndarray) -> dict[str, np.ndarray]:
         "value": value,
         "name_at": name_at,
         "name_bytes": name_bytes,
+        "data_at": np.where(tags, name_at, -1),
     }
 
 
@@ -271,6 +274,7 @@ ENIP = Protocol(
     gone=cip.GONE,
     read_name=cip.read_name,
     name_target=cip.name_target,
+    read_points=lambda data: read_tag(data, cip.read_name),
     wait_s=5.0,
     identify=_identify,
 )

@@ -24,6 +24,7 @@ from traffic.pcap.protocols.protocol import (
     Protocol,
     make_rows,
 )
+from traffic.pcap.protocols.written import IEC104_VALUED, read_iec104
 
 UNNUMBERED = 256  # what is added to the control byte of a U frame
 _STARTS, _STOPS, _TESTS = 0x07, 0x13, 0x43  # and what confirms each
@@ -127,6 +128,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         target=np.where(numbered, target, -1),
         code=np.select([role == ASK, wrong & answers, negative & answers], [-1, cause, NEGATIVE], 0),
         value=select,
+        data_at=np.where(asks & np.isin(kind, list(IEC104_VALUED)) & (messages.held >= 15), 6, -1),
     )  # fmt: skip
 
 
@@ -143,6 +145,8 @@ IEC104 = Protocol(
     read=_read,
     functions=FUNCTIONS,
     refusals=REFUSALS,
+    function_field="iec60870_asdu.typeid",
+    read_points=read_iec104,
     interrupts=frozenset({_RESET}),
     wait_s=15.0,  # t1 (-104, 9.6)
 )

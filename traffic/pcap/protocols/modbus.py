@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up, number_groups
 from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
@@ -27,6 +28,19 @@ from traffic.pcap.protocols.protocol import (
     select_asked,
     select_distinct,
     select_kinds,
+)
+from traffic.pcap.protocols.readback import Places, find_next_reads, pack_reads
+from traffic.pcap.protocols.written import (
+    COIL,
+    COILS,
+    MASK,
+    MODBUS_VALUED,
+    READ_COILS,
+    READ_REGISTERS,
+    READ_WRITE,
+    REGISTER,
+    REGISTERS,
+    read_modbus,
 )
 
 # Application Protocol, sections 6 and 7.
@@ -118,6 +132,9 @@ def _read(messages: Messages) -> pd.DataFrame:
     function, server = messages.u8(7), _is_from_server(messages)
     asked = function & 127
     refused = server & (function >= 128)
+    # To where and how many is known, of what is written as much as was captured.
+    valued = ~server & np.isin(function, MODBUS_VALUED)
+    valued &= messages.held >= np.where(function == READ_WRITE, 16, 12)
     return make_rows(
         messages,
         np.where(messages.held < 8, SKIP, np.where(server, ANSWER, ASK)),
@@ -128,7 +145,47 @@ def _read(messages: Messages) -> pd.DataFrame:
         target=np.where(np.isin(function, ADDRESSED) & ~server, messages.u16(8), -1),
         code=np.where(refused, messages.u8(8), 0),
         value=np.where(np.isin(function, _PLAIN_READS) & ~server, messages.u16(10), -1),
+        data_at=np.where(valued, 7, -1),
     )
+
+
+def _read_back(messages: Messages, found: pd.DataFrame) -> dict[int, bytes]:
+    """What reads found at places that are written: of each place and command the last read before
+    it and the first one after it, and the last of all."""
+    column = {
+        name: found[name].to_numpy() for name in ("function", "target", "value", "ts", "answer_ts")
+    }
+    function, target = column["function"], column["target"]
+    writes = np.flatnonzero(
+        (target >= 0) & np.isin(function, (COIL, REGISTER, COILS, REGISTERS, MASK))
+    )
+    answered = (found["outcome"] == "answered").to_numpy()
+    reads = np.flatnonzero(
+        answered & np.isin(function, (READ_COILS, READ_REGISTERS)) & (target >= 0)
+    )
+    if not len(writes) or not len(reads):
+        return {}
+    coils = np.isin(function, (COIL, COILS, READ_COILS))
+    ends = (found[name].to_numpy(np.int64) for name in ("dst", "port", "unit"))
+    space = number_groups(*ends, coils)[0].astype(np.int64) << 16
+    size = messages.take(found["message"].to_numpy()[writes]).u16(10)
+    size = np.where(np.isin(function[writes], (COILS, REGISTERS)), np.clip(size, 1, 1968), 1)
+    event = np.repeat(writes, size)
+    place = (space + target)[event] + count_up(size)
+    order = np.argsort(place, kind="stable")
+    places = Places(place[order], column["ts"][event][order])
+    start = (space + target)[reads]
+    pick = find_next_reads(
+        places, start, column["value"][reads], column["ts"][reads], column["answer_ts"][reads]
+    )
+    row = reads[pick.read]
+    some, offset = (
+        messages.take(found["answer_message"].to_numpy()[row]),
+        pick.place - start[pick.read],
+    )
+    words, bits = some.u16(9 + 2 * offset), some.u8(9 + offset // 8)
+    value = np.where(coils[row], np.where(bits < 0, -1, bits >> (offset & 7) & 1), words)
+    return pack_reads(row, function[row], pick.place & 0xFFFF, value)
 
 
 def _identify(messages: Messages) -> list[Identity]:
@@ -187,8 +244,11 @@ MODBUS = Protocol(
     busy=frozenset({5, 6}),
     say_code=lambda code, word: f"exception {code} (0x{code:02X}, {word})",
     decoder="mbtcp",
+    function_field="modbus.func_code",
     code_field="modbus.exception_code",
     name_target=lambda target: f"address {target}",
+    read_points=read_modbus,
+    read_back=_read_back,
     identify=_identify,
     gone=frozenset({10, 11}),
     failed=frozenset({4, 8}),

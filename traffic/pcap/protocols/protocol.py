@@ -16,6 +16,7 @@ import pandas as pd
 
 from traffic.arrays import number_groups
 from traffic.pcap.messages import MessageBytes, Messages
+from traffic.pcap.protocols.written import ReadPoints, read_no_points
 
 HEAD_BYTES = 32  # of the first payloads of a flow, by which its protocol is recognised
 
@@ -139,9 +140,13 @@ class Protocol:
         say_code: a code of refusal and its word, as the protocol's engineers say it.
         layer: what Wireshark's filters call it, ``name`` where it is empty; ``decoder``: what a port
             is decoded as, where that is another word; ``code_field``: the field of a code of
-            refusal, "" for none that tells it alone.
+            refusal, "" for none that tells it alone; ``function_field``: that of a function.
         read_name: the text of a name in its messages.
         name_target: a target as the protocol's engineers write it.
+        read_points: what a request writes and where, from the bytes that ``data_at`` of
+            ``make_rows`` names, as many as were captured, at most ``DATA_BYTES``.
+        read_back: what reads found at places that are written, as ``read_points`` takes it, from the
+            messages of streams and the requests that they pair to, by row of these.
         others: names of flows that begin like it and go on as something that is not read (another
             protocol, or its own under encryption); ``other`` of ``make_rows`` tells which.
         wait_s: how long a request waits; what the capture ends before is neither answered nor not.
@@ -180,8 +185,11 @@ class Protocol:
     layer: str = ""
     decoder: str = ""
     code_field: str = ""
+    function_field: str = ""
     read_name: Callable[[bytes], str] = read_text
     name_target: Callable[[int], str] = str
+    read_points: ReadPoints = read_no_points
+    read_back: Callable[[Messages, pd.DataFrame], dict[int, bytes]] | None = None
     others: tuple[str, ...] = ()
     wait_s: float = 2.0
     repeats: bool = False
@@ -208,7 +216,8 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
             ``unit``: which device behind an address; ``target``: register, point, object; ``code``:
             of refusal or error, 0 for none, -1 where unknown; ``value``: a number that the protocol
             explains (a keep-alive, a sequence number); ``login``: of ``number_secrets``;
-            ``name_at`` and ``name_bytes``: a name in the message; ``patient``: 1 where a request may
+            ``name_at`` and ``name_bytes``: a name in the message; ``data_at``: where the protocol's
+            ``read_points`` begins to read what a command writes; ``patient``: 1 where a request may
             wait for ever; ``other``: a place in the protocol's ``others``, of what the whole flow
             turns out to be.
 
@@ -218,7 +227,7 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
     """
     defaults = {
         "key": 0, "kind": OTHER, "function": -1, "unit": -1, "target": -1, "code": -1, "value": -1,
-        "login": -1, "name_at": -1, "name_bytes": 0, "patient": 0, "other": -1,
+        "login": -1, "name_at": -1, "name_bytes": 0, "data_at": -1, "patient": 0, "other": -1,
     }  # fmt: skip
     unknown = set(columns) - set(defaults)
     if unknown:

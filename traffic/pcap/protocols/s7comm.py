@@ -32,6 +32,7 @@ from traffic.pcap.protocols.protocol import (
     select_kinds,
     share_flow,
 )
+from traffic.pcap.protocols.written import read_s7comm
 
 # COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
 CONNECT, DISCONNECT = 0xE0, 0x80
@@ -309,6 +310,7 @@ def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str
         "code": _read_code(messages, s7 & (role == ANSWER), function, data_at),
         "name_at": name_at,
         "name_bytes": name_bytes,
+        "data_at": np.where(s7 & (rosctr == _JOB) & (function == _WRITE_VAR), 17, -1),
     }
 
 
@@ -447,6 +449,8 @@ S7COMM = Protocol(
     busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
     denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
     name_target=_name_target,
+    function_field="s7comm.param.func",
+    read_points=lambda data: read_s7comm(data, _name_target),
     others=_OTHERS,
     wait_s=3.0,
     identify=_identify,
