@@ -117,7 +117,7 @@ QUESTIONS = {
     "press-shop": [
         ("how many machines attacked plc-3?", "It comes from 1 machine: ws-1"),
         ("which problem do I handle first?", "First: "),
-        ("name the three worst things", "1 incident; the worst is at ws-1"),
+        ("name the three worst things", "1 incident; the worst: unexpected commands by ws-1"),
         ("are any passwords being guessed?", "No: no sign of this kind of trouble (login attempts)"),
         ("since when is ws-1 under attack?", "At ws-1 (172.23.84.41) it began at 2026-11-21 13:57:"),
         ("which of these should security look at?", "It is a matter for security: what ws-1"),

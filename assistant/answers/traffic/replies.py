@@ -271,7 +271,7 @@ _BRIEF_S = 1.0  # within which a connection that was accepted is closed without 
 _AFTER_S = 1.0  # the last packet before a silence is none after it
 _OFF = re.compile(
     r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w"
-    r"|muert\w|down)\b"
+    r"|muert\w)\b"
 )
 
 
@@ -326,7 +326,7 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     kind = "answers_refuses" if refused else "answers_all"
     plain = asked.query.plain
     # "did it refuse?", not "is it dead?"
-    fails = asked.query.negative and bool(refused) and not _OFF.search(plain)
+    fails = asked.query.negative and bool(refused) and not re.search(rf"{_OFF.pattern}|\\bdown\\b", plain)
     reply = asked.reply(True) if fails else asked.is_well(True)
     if refused and _EACH_ONE.search(asked.query.plain):  # "does every request succeed?"
         reply = asked.reply(bool(_FAIL.search(asked.query.plain)) and refused == len(rows))
