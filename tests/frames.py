@@ -168,6 +168,50 @@ def goose_message(
     )
 
 
+def phasor_message(
+    kind: int, at_s: float, body: bytes, station: int = 241, version: int = 1
+) -> bytes:
+    """A frame of a synchrophasor without its checksum, which nothing here reads; 10^6 ticks a second."""
+    second, part = int(at_s), round(at_s % 1 * 1_000_000)
+    head = struct.pack(">BBHHII", 0xAA, kind << 4 | version, 16 + len(body), station, second, part)
+    return head + body + b"\0\0"
+
+
+def phasor_configuration(rate: int, station: int = 241) -> bytes:
+    """Configuration 2 of one unit with one phasor."""
+    unit = b"Blue PMU".ljust(16) + struct.pack(">HHHHH", station, 6, 1, 0, 0)
+    unit += b"V1".ljust(16) + bytes(4) + struct.pack(">HH", 1, 5)
+    body = struct.pack(">IH", 1_000_000, 1) + unit + struct.pack(">h", rate)
+    return phasor_message(3, 1000, body, station)
+
+
+def phasor_data(at_s: float, status: int = 0, version: int = 1) -> bytes:
+    body = struct.pack(">Hffff", status, 1, 2, 3, 4)
+    return phasor_message(0, at_s, body, version=version)
+
+
+def phasor_command(number: int) -> bytes:
+    return phasor_message(4, 0, struct.pack(">H", number))
+
+
+SLMP_ROUTE = b"\0\xff\xff\x03\0"
+
+
+def slmp_request(
+    command: int, data: bytes = b"", serial: int | None = None, form: int = 0
+) -> bytes:
+    """A frame of form 3E, or 4E where it has a serial number."""
+    body = struct.pack("<HHH", 16, command, form) + data
+    head = b"\x50\0" if serial is None else b"\x54\0" + struct.pack("<HH", serial, 0)
+    return head + SLMP_ROUTE + struct.pack("<H", len(body)) + body
+
+
+def slmp_answer(code: int = 0, data: bytes = b"", serial: int | None = None) -> bytes:
+    body = struct.pack("<H", code) + data
+    head = b"\xd0\0" if serial is None else b"\xd4\0" + struct.pack("<HH", serial, 0)
+    return head + SLMP_ROUTE + struct.pack("<H", len(body)) + body
+
+
 def mqtt_login(ts: float, src: str, code: int, *login: str, will: bool = False) -> list[Frame]:
     """A connection in which an MQTT client asks to be let in, by user name and password where these
     are given, and what the broker says."""

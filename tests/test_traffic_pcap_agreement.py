@@ -137,3 +137,42 @@ def test_questions_and_answers_are_those_of_tshark(shared, name, protocol, asks,
     )
     theirs = _tshark(path, answers, "frame.number")["frame.number"].astype(int).tolist()
     assert sorted(mine["answer_frame"][mine["answer_frame"] > 0]) == theirs
+
+
+def test_hart_requests_and_answers_are_those_of_tshark(shared):
+    path = shared / "data/protocols/hartip/capture.pcap"
+    mine = _exchanges(path, "hart_ip")
+    frames = "frame.number", "hart_ip.transaction_id", "hart_ip.pt.command"
+    asked = _tshark(path, "hart_ip.message_type == 0", *frames)
+    answered = _tshark(path, "hart_ip.message_type == 1", *frames)
+    assert mine["frame"].tolist() == asked["frame.number"].astype(int).tolist()
+    assert mine["answer_frame"].tolist() == answered["frame.number"].astype(int).tolist()
+    commands = asked["hart_ip.pt.command"]
+    passed = (commands != "").to_numpy()
+    assert mine["function"][passed].tolist() == commands[passed].astype(int).tolist()
+
+
+def test_phasor_frames_are_those_of_tshark(shared):
+    path = shared / "data/protocols/c37118/pmu.pcap"
+    mine = _exchanges(path, "synchrophasor")
+    theirs = _tshark(path, "synphasor", "frame.number", "synphasor.frtype", "synphasor.command")
+    theirs = theirs.assign(kind=[int(one, 16) for one in theirs["synphasor.frtype"]])
+    frames = theirs["frame.number"].astype(int)
+    assert mine[mine["kind"] == "publish"]["frame"].tolist() == frames[theirs["kind"] == 0].tolist()
+    commands = theirs[theirs["kind"] == 4]
+    mine = mine[mine["kind"] != "publish"]
+    assert mine["function"].tolist() == [int(one, 16) for one in commands["synphasor.command"]]
+    assert mine["answer_frame"].max() == frames[theirs["kind"] == 3].iloc[0]
+
+
+def test_melsoft_requests_and_answers_are_as_many_as_their_bytes_tell(shared):
+    path = shared / "data/protocols/melsec/clean.pcap"
+    mine = _exchanges(path, "melsoft")
+    for shown, frames in (
+        ("udp.payload[0:1] == 57 || udp.payload[0:1] == 5a", mine["frame"]),
+        ("udp.payload[0:1] == d7 || udp.payload[0:1] == da", mine["answer_frame"]),
+    ):
+        theirs = _tshark(path, shown, "frame.number")["frame.number"].astype(int)
+        assert sorted(frames) == theirs.tolist()
+        assert len(theirs) == 216
+    assert set(mine["server"]) == {"192.168.3.250"}

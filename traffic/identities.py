@@ -28,6 +28,9 @@ SOURCES = {
     "BACnet device object": Source("high", "its device object, read by a client"),
     "PROFINET DCP": Source("high", "its own identification, asked for by a controller"),
     "DNP3 attributes": Source("high", "its device attributes, read by a master"),
+    "HART identity": Source("high", "its own identification, read by a client"),
+    "C37.118": Source("high", "its configuration, read by a client"),
+    "MELSEC CPU model": Source("high", "its own identification, read by a client"),
     "OPC UA": Source("high", "its own description, read by a client"),
     "OPC UA certificate": Source(
         "low", "whom its certificate was made for, which may be a default"

@@ -46,6 +46,8 @@ from assistant.answers.traffic.behaviour import answer_process
 from assistant.answers.traffic.beyond import answer_partner, answer_way_out
 from assistant.answers.traffic.deeds import IS_IT, answer_deeds
 from assistant.answers.traffic.gaps import answer_gap
+from assistant.answers.traffic.halts import answer_halt
+from assistant.answers.traffic.streams import answer_stream
 from assistant.answers.traffic.written import answer_written
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.incidents import Incident
@@ -256,8 +258,9 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_amount, answer_deeds,
-    answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,
+    answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
+    answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back,
+    answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,
     answer_outcome, answer_several, answer_sides, answer_presence, answer_running, answer_still, answer_back,
     answer_gap, answer_process, answer_earlier, answer_transfer, answer_failing_names, answer_partner,

@@ -39,7 +39,7 @@ from assistant.diagnosis.standing import Standing
 from assistant.facts.devices import is_known_port, name_service
 from assistant.facts.fact import Fact, Value, kind_of, listed, make_fact, plural
 from assistant.facts.logs_and_readings import Complaint, find_complaint
-from assistant.facts.requests import fails_often, request_facts
+from assistant.facts.requests import name_failing, request_facts
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
@@ -151,8 +151,8 @@ def _judge(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
     if not blind and _lacks_questions(view, device):
         blind = "one_way"  # of UDP, where no handshake tells it
     if not mine.any():
-        failing = "failures" if fails_often(view, device) else ""
-        return Health(device, "inconclusive", blind or failing or "unseen", (), 0, 0.0)
+        failing = blind or name_failing(view, device)
+        return Health(device, "inconclusive", failing or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     stretches = tuple(
         one
@@ -216,8 +216,8 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
     """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
     if seen.device not in view.speakers:
         return "unheard"
-    if fails_often(view, seen.device):
-        return "failures"
+    if failing := name_failing(view, seen.device):
+        return failing
     if seen.brief:
         return "brief" if seen.stretches else "short"
     if not seen.stretches:
@@ -341,9 +341,12 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
             known |= find_unread(view, health.address)
         sentence = playbook.unclear.get(health.reason, playbook.healthy)
         checks = (playbook.until[health.reason],) if health.reason in playbook.until else ()
-        facts = request_facts(view, health.address) if health.reason == "failures" else []
+        failing = health.reason in ("failures", "ails")
+        facts = request_facts(view, health.address) if failing else []
         if facts:  # the codes, or the counts where nothing was refused with one
-            telling = next((one for one in facts[:2] if kind_of(one) == "codes"), facts[0])
+            told = facts if health.reason == "ails" else facts[:2]
+            wanted = "ails" if health.reason == "ails" else "codes"
+            telling = next((one for one in told if kind_of(one) == wanted), facts[0])
             known |= telling.values | {"what": telling.text}
         return Condition(make_fact("condition", sentence, known), tuple(facts), checks)
     if not health.reason and health.slight:

@@ -1,5 +1,7 @@
 """What a device asked and was asked, whatever the protocol: answered, refused, in vain."""
 
+from typing import Literal
+
 import pandas as pd
 
 from assistant.facts.fact import Fact, Value, listed, make_fact
@@ -16,11 +18,13 @@ _SENTENCES = {
     "asked": "{client} asked {server} {asked:time} over {protocol}: {answered} answered, {refused} refused, "
     "{unanswered} without an answer.",
     "codes": "The refusals of {server} were: {codes}.",
+    "ails": "{server} says of itself, in {n} of the {said:message} over {protocol} that it sent: {codes}.",
 }
 
 
 def request_facts(view: TrafficView, device: str) -> list[Fact]:
-    """Requests of a device and to it, the pairs with most failures first."""
+    """Requests of a device and to it, the pairs with most failures first, and what it remarks of
+    itself."""
     rows = _requests(view, device)
     facts = []
     pairs = rows.assign(bad=_is_failure(rows)).groupby(
@@ -46,13 +50,40 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
             said = (f"{n:,} {words.get(int(code), f'code {code}')}" for code, n in counts.items())
             values |= {"codes": listed(said), **{f"n{c}": int(n) for c, n in counts.items()}}
             facts.append(make_fact("codes", _SENTENCES["codes"], values))
-    return facts
+    troubles = _describe_troubles(view, device)
+    return [*facts, *troubles] if order["sum"].any() else [*troubles, *facts]
 
 
-def fails_often(view: TrafficView, device: str) -> bool:
-    """Whether more requests of a device or to it failed than an accident explains."""
+def name_failing(view: TrafficView, device: str) -> Literal["", "failures", "ails"]:
+    """Whether more requests of a device or to it failed than an accident explains ("failures"), or it
+    often says that something is wrong with it ("ails")."""
     rows = _requests(view, device)
-    return is_often(int(_is_failure(rows).sum()), len(rows))
+    if is_often(int(_is_failure(rows).sum()), len(rows)):
+        return "failures"
+    said = _select_said(view, device)
+    return "ails" if is_often(int(_has_trouble(said).sum()), len(said)) else ""
+
+
+def _select_said(view: TrafficView, device: str) -> pd.DataFrame:
+    """What a device answered, and what it told by itself."""
+    rows = view.exchanges
+    answered = (rows["server"] == device) & (rows["outcome"] == "answered")
+    return rows[answered | ((rows["client"] == device) & (rows["outcome"] == "told"))]
+
+
+def _describe_troubles(view: TrafficView, device: str) -> list[Fact]:
+    said = _select_said(view, device)
+    facts = []
+    for name, rows in said[_has_trouble(said)].groupby("protocol", observed=True):
+        protocol, counts = BY_NAME[str(name)], rows["code"].value_counts()
+        words = (protocol.refusals.get(int(code), "") for code in counts.index)
+        codes = (protocol.say_code(int(c), w) for c, w in zip(counts.index, words, strict=True))
+        values: dict[str, Value] = {
+            "server": view.name_of(device), "n": len(rows), "protocol": protocol.spoken,
+            "said": int((said["protocol"] == name).sum()), "codes": listed(codes),
+        }  # fmt: skip
+        facts.append(make_fact("ails", _SENTENCES["ails"], values))
+    return facts
 
 
 def is_often(failed: int, asked: int) -> bool:
@@ -86,13 +117,13 @@ def is_login(rows: pd.DataFrame) -> pd.Series:
 
 def _is_failure(rows: pd.DataFrame) -> pd.Series:
     unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
-    return ((rows["outcome"] == "unanswered") | is_refused(rows) | _has_trouble(rows)) & ~unknown
+    return ((rows["outcome"] == "unanswered") | is_refused(rows)) & ~unknown
 
 
 def _has_trouble(rows: pd.DataFrame) -> pd.Series:
-    """Answers in which a device remarks that something is wrong with it."""
+    """What a device says in which it remarks that something is wrong with it."""
     found = pd.Series(data=False, index=rows.index)
     for name in rows["protocol"].unique():
         trouble = rows["code"].isin(BY_NAME[str(name)].troubles)
-        found |= (rows["protocol"] == name) & (rows["outcome"] == "answered") & trouble
+        found |= (rows["protocol"] == name) & trouble
     return found

@@ -15,6 +15,7 @@ from assistant.facts.requests import OUTCOMES, is_refused
 from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME, spoken_name
+from traffic.plant import is_group
 
 _MOST, _MOST_UNREAD = 8, 3
 SHORTEST_S = 1e-3  # shorter intervals are bursts
@@ -53,9 +54,9 @@ def describe_endings(
 
 
 def describe_talk(row: Any, view: TrafficView) -> Fact:
-    kind = "talk_one" if row.dst_pkts else "talk_vain"
+    kind = "talk_one" if row.dst_pkts or _is_answered(row, view) else "talk_vain"
     return say(
-        kind,
+        "talk_to_all" if kind == "talk_vain" and is_group(row.dst) else kind,
         "",
         Proof(between(row.src, row.dst)),
         source=view.name_of(row.src),
@@ -66,6 +67,14 @@ def describe_talk(row: Any, view: TrafficView) -> Fact:
         since_time_s=float(row.since_s),
         until_time_s=float(row.until_s),
     )
+
+
+def _is_answered(row: Any, view: TrafficView) -> bool:
+    """Whether what was asked over UDP was answered from another port than was asked."""
+    asked = view.exchanges
+    mine = (asked["client"] == row.src) & (asked["server"] == row.dst)
+    mine &= (asked["port"] == int(row.port)) & (asked["outcome"] == "answered")
+    return row.proto == "udp" and bool(mine.any())
 
 
 def name_times(count: int) -> str:
@@ -102,10 +111,11 @@ def describe_requests(
         )
         step = mine["ts"].sort_values().diff().median()
         every = len(mine) > 2 and pd.notna(step) and step >= SHORTEST_S
+        told = (mine["kind"] == "publish").all() and (mine["outcome"] == "told").all()
+        often = "every" if every else "some" if len(mine) > 1 else "once"
         facts.append(
             say(
-                ("asked_every" if every else "asked_some" if len(mine) > 1 else "asked_once")
-                + ("_refused" if len(codes) else ""),
+                f"sent_{often}" if told else f"asked_{often}" + ("_refused" if len(codes) else ""),
                 "",
                 prove(mine, answers=bool(len(codes))),
                 client=view.name_of(client),
@@ -157,7 +167,8 @@ def describe_fares(view: TrafficView, device: str, incident: Incident) -> Fact |
 def name_function(protocol: str, function: int) -> str:
     """What a request does, as its protocol's people call it: "Modbus read holding registers"."""
     known = BY_NAME[protocol]
-    word = known.functions.get(function, f"function {function}" if function >= 0 else "")
+    number = function if function < 256 else f"0x{function:04X}"  # as say_code does
+    word = known.functions.get(function, f"function {number}" if function >= 0 else "")
     return f"{spoken_name(protocol)} {word}".strip()
 
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say
@@ -10,8 +11,8 @@ from assistant.answers.attacks.raids import STRANGERS, list_raiders
 from assistant.answers.plant.descriptions import describe_endings, describe_requests
 from assistant.answers.plant.parties import name_parties, part_machines
 from assistant.answers.topics import CULPRIT
-from assistant.answers.traffic.counts import RATE
 from assistant.answers.traffic.partners import FLOODS, KINDS_OF
+from assistant.answers.traffic.streams import FROM, RATE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_targets
 from assistant.diagnosis.spans import find_end, find_start
@@ -124,22 +125,29 @@ def _say_traffic(asked: Asked) -> Answer | None:
     if _PINGS.search(plain):
         rows = rows[rows["proto"] == "icmp"]
     by_device, to_device = rows["src"] == asked.device, rows["dst"] == asked.device
-    ways = (by_device, to_device) if asked.query.active else (to_device, by_device)
+    sends = asked.query.active or bool(FROM.search(plain))
+    ways = (by_device, to_device) if sends else (to_device, by_device)
     count = "syns" if syns else "src_pkts"
     pkts = (
         rows.loc[ways[0], count]
         if syns
         else pd.concat([rows.loc[ways[0], "src_pkts"], rows.loc[ways[1], "dst_pkts"]])
     )
-    end = "from" if asked.query.active else "to"
+    end = "from" if sends else "to"
     if not pkts.sum() > 0:
         kind = "traffic_no_pings" if _PINGS.search(plain) else "traffic_no_pkts"
         return Answer(say(f"{kind}_{end}", name=asked.name), asked.sensor)
     per_slot = pkts.groupby(rows.loc[pkts.index, "slot"]).sum()
+    # A capture begins and ends within ten seconds: what it holds of them counts.
+    start_s = np.maximum(per_slot.index.to_numpy(float) * SAMPLE_S, asked.view.start_s)
+    end_s = np.minimum((per_slot.index.to_numpy(float) + 1) * SAMPLE_S, asked.view.last_s)
+    held_s = np.clip(end_s - start_s, 1.0, SAMPLE_S)
+    peak = int(np.argmax(per_slot.to_numpy() / held_s))
+    mean_per_s = float(pkts.sum()) / max(asked.view.span_s, 1.0)
     line = say(
-        f"traffic_rate_{end}", name=asked.name, mean_per_s=float(pkts.sum()) / max(asked.view.span_s, 1.0),
-        peak_per_s=float(per_slot.max()) / SAMPLE_S, sample_s=SAMPLE_S, n=int(pkts.sum()),
-        at_time_s=float(per_slot.idxmax()) * SAMPLE_S,
+        f"traffic_rate_{end}", name=asked.name, mean_per_s=mean_per_s,
+        peak_per_s=max(float(per_slot.iloc[peak] / held_s[peak]), mean_per_s),
+        sample_s=float(held_s[peak]), n=int(pkts.sum()), at_time_s=float(start_s[peak]),
     )  # fmt: skip
     return Answer(line, asked.known)
 

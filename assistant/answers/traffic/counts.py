@@ -29,6 +29,7 @@ from assistant.answers.traffic.sessions import (
     count_connects,
     count_sessions,
 )
+from assistant.answers.traffic.streams import RATE
 from assistant.answers.traffic.units import count_units
 from assistant.answers.traffic.volumes import (
     PEAK,
@@ -356,11 +357,6 @@ def _name_asked(asked: Asked) -> str:
         return asked.name
     unit = say("of_unit", unit=asked.query.unit).text
     return f"{asked.name} {unit}" if asked.device else f"the plant {unit}"
-
-
-RATE = re.compile(
-    r"\b(?:per|a|each|every|pro|por|je) (?:second|sec|s|sekunde|segundo)\b|/ ?s\b|\brate\b|how fast"
-)
 
 
 def _malformed(asked: Asked) -> Answer:

@@ -11,9 +11,11 @@ from traffic.pcap.protocols.dnp3 import DNP3
 from traffic.pcap.protocols.dns import DNS
 from traffic.pcap.protocols.enip import CIP_IO, ENIP
 from traffic.pcap.protocols.goose import GOOSE
+from traffic.pcap.protocols.hartip import HARTIP
 from traffic.pcap.protocols.iec104 import IEC104
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.mail import IMAP, POP3, SMTP
+from traffic.pcap.protocols.melsec import MELSOFT, SLMP
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.ntp import NTP
@@ -21,6 +23,7 @@ from traffic.pcap.protocols.opcua import OPCUA
 from traffic.pcap.protocols.profinet import PROFINET
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
+from traffic.pcap.protocols.synchrophasor import SYNCHROPHASOR
 from traffic.pcap.protocols.unread import UNREAD
 
 PROTOCOLS: tuple[Protocol, ...] = (
@@ -47,6 +50,10 @@ PROTOCOLS: tuple[Protocol, ...] = (
     DHCP,
     GOOSE,
     PROFINET,
+    HARTIP,
+    SYNCHROPHASOR,
+    SLMP,
+    MELSOFT,
     *UNREAD,
 )
 BY_NAME: dict[str, Protocol] = {one.name: one for one in PROTOCOLS}

@@ -210,6 +210,8 @@ DNP3 = Protocol(
     # That it was started anew a device says until its master takes note, some masters never do.
     troubles=frozenset({4, 6, 7}),
     interrupts=frozenset({13, 14, 18}),
+    starts=frozenset({20}),
+    stops=frozenset({21}),
     busy=frozenset({5}),
     name_target=_name_target,
     function_field="dnp3.al.func",

@@ -148,5 +148,7 @@ IEC104 = Protocol(
     function_field="iec60870_asdu.typeid",
     read_points=read_iec104,
     interrupts=frozenset({_RESET}),
+    starts=frozenset({UNNUMBERED + _STARTS}),
+    stops=frozenset({UNNUMBERED + _STOPS}),
     wait_s=15.0,  # t1 (-104, 9.6)
 )

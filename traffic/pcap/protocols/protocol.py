@@ -14,10 +14,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from traffic.arrays import number_groups
+from traffic.arrays import number_groups, number_values
 from traffic.pcap.messages import MessageBytes, Messages
 from traffic.pcap.protocols.written import ReadPoints, read_no_points
+from traffic.plant import is_group
 
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio (Knuth, 6.4)
 HEAD_BYTES = 32  # of the first payloads of a flow, by which its protocol is recognised
 
 ETHERNET = 256  # in place of an IP protocol's number; ports are ethertypes then
@@ -133,6 +135,10 @@ class Protocol:
         troubles: which remarks say that something is wrong with the device itself.
         logins: functions by which a client asks to be let in, and is or is not.
         interrupts: functions of the kind ``control`` that stop a device's work or start it anew.
+        starts, stops: functions by which a client lets a server begin, or cease, to tell what nobody
+            asks for each time.
+        promises: functions whose ``value`` is how many messages of the kind ``publish`` a server
+            sends in a second.
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
@@ -177,6 +183,9 @@ class Protocol:
     troubles: frozenset[int] = frozenset()
     logins: frozenset[int] = frozenset()
     interrupts: frozenset[int] = frozenset()
+    starts: frozenset[int] = frozenset()
+    stops: frozenset[int] = frozenset()
+    promises: frozenset[int] = frozenset()
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()
@@ -282,6 +291,33 @@ def first_alike(messages: Messages, which: np.ndarray, kind: np.ndarray) -> np.n
 def share_flow(messages: Messages, which: np.ndarray) -> np.ndarray:
     """The messages of flows in which ``which`` names one, shape (n,), bool."""
     return np.isin(messages.flow, np.unique(messages.flow[which]))
+
+
+def number_ends(messages: Messages, answers: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """A key of what is asked and answered whatever flows these lie in, shape (n,), int64: the same
+    where client, client's port, server and number are.
+
+    Some servers answer from another port than was asked. Where a client asks all, and whoever is
+    meant answers to all, its port alone tells whose answer it is.
+
+    Args:
+        messages: shape (n,).
+        answers: shape (n,), bool: which come from a server.
+        number: shape (n,): what else a request and its answer share.
+    """
+    ends = [messages.of_packet(name).astype(np.int64) for name in ("src", "sport", "dst", "dport")]
+    by, to = ends[:2], ends[2:]
+    client, port = (np.where(answers, there, here) for here, there in zip(by, to, strict=True))
+    server = np.where(answers, by[0], to[0])
+    distinct, place = number_values(to[0])
+    addresses = messages.segments.packets.addresses
+    groups = np.array([is_group(str(addresses[one])) for one in distinct], bool)
+    loud = np.isin(port, port[groups[place]]) if len(place) else groups
+    key = np.zeros(len(messages), np.uint64)
+    for part in (np.where(loud, 0, client), np.where(loud, 0, server), port, number):
+        key = (key + part.astype(np.uint64)) * _MIX
+        key ^= key >> np.uint64(29)
+    return (key >> np.uint64(1)).astype(np.int64)
 
 
 def number_secrets(texts: np.ndarray, size: np.ndarray) -> np.ndarray:
