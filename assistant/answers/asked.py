@@ -87,6 +87,8 @@ _FRAGMENTS = (
     "kind_span",
     "over_protocol",
     "sensor_two_way",
+    "reported_whom",
+    "reported_whom_unsaid",
 )  # parts of a sentence
 _VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 
@@ -99,7 +101,7 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml", "written.yaml")
+    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml", "written.yaml", "content.yaml")
     return {kind: said for name in names for kind, said in read_sentences(name).items()}
 
 

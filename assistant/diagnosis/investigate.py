@@ -21,7 +21,8 @@ from assistant.facts.devices import end_facts, health_fact, newcomer_facts, talk
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
-from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
+from assistant.facts.notices import notice_facts
+from assistant.facts.sensor import find_blindness, sensor_facts
 from assistant.questions.entities import (
     Mention,
     list_addresses,

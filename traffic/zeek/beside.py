@@ -38,6 +38,16 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What a sensor says of itself: as sentences, and as ``traffic.quality.Quality`` has it."""
+
+    notes: tuple[str, ...]
+    reports: pd.DataFrame
+    lost_share: float = np.nan
+    most_lost_share: float = np.nan
+
+
+@dataclass(frozen=True)
 class Beside:
     """What the logs beside a conn.log tell.
 
@@ -47,7 +57,8 @@ class Beside:
         notices: of notice.log.
         notes: what was skipped, and what weird.log and capture_loss.log say.
         has_dns: whether a dns.log is among them.
-        logs, reports: as ``traffic.quality.Quality`` has them.
+        logs: as ``traffic.quality.Quality`` has them.
+        counted: what the sensor says of itself.
     """
 
     evidence: pd.DataFrame
@@ -56,7 +67,7 @@ class Beside:
     notes: tuple[str, ...]
     has_dns: bool
     logs: pd.DataFrame
-    reports: pd.DataFrame
+    counted: Counted
 
 
 def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = None) -> Beside:
@@ -105,7 +116,7 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
         tuple(notes),
         "dns" in read,
         _find_early(logs, missing),
-        counted.reports,
+        counted,
     )
 
 
@@ -251,36 +262,51 @@ def note_far(notices: pd.DataFrame, span: Span) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Counted:
-    """What a sensor says of itself: as sentences, and as ``source name count``."""
-
-    notes: tuple[str, ...]
-    reports: pd.DataFrame
-
-
 def read_counted(conn_logs: Sequence[Path]) -> Counted:
     """What weird.log, notice.log and capture_loss.log say."""
     notes: list[str] = []
     reports: list[list] = []
-    for name, column in (("weird", "name"), ("notice", "note"), ("capture_loss", "percent_lost")):
+    for name, column in (("weird", "name"), ("notice", "note")):
         for path in siblings(conn_logs, name):
             rows = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
             if rows is None or not len(rows):
                 continue
             values = rows[column].dropna()
-            if name == "capture_loss":
-                lost = pd.to_numeric(values, errors="coerce")
-                if lost.max() > 0:
-                    missed = f"up to {lost.max():.1f} % of the traffic"
-                    notes.append(f"{path.name}: Zeek itself missed {missed}.")
-                    reports.append([path.name, f"missed {missed}", int((lost > 0).sum())])
-                continue
             # Names come from the log's text: only what looks like an identifier is repeated.
             counts = values[values.str.fullmatch(r"[A-Za-z0-9_:.-]{1,60}")].value_counts()
             reports += [[path.name, value, n] for value, n in counts.items()]
             top = ", ".join(f"{value} ({n:,})" for value, n in counts.head(3).items())
             most = f", most of them {top}" if top else ""
             notes.append(f"{path.name} beside it holds {len(values):,} rows{most}.")
+    losses = [
+        rows
+        for path in siblings(conn_logs, "capture_loss")
+        if (rows := _read(path, _LOSS_KINDS, ("ts", "percent_lost"), notes)) is not None
+    ]
+    share, most = _measure_loss(losses)
+    if most > 0:
+        missed = f"up to {100 * most:.1f} % of the traffic"
+        notes.append(f"capture_loss.log: Zeek itself missed {missed}.")
+        times = sum(int((rows["percent_lost"] > 0).sum()) for rows in losses)
+        reports.append(["capture_loss.log", f"missed {missed}", times])
     table = pd.DataFrame(reports, columns=["source", "name", "count"])
-    return Counted(tuple(notes), table.astype({"source": "str", "name": "str", "count": "int64"}))
+    table = table.astype({"source": "str", "name": "str", "count": "int64"})
+    return Counted(tuple(notes), table, share, most)
+
+
+_LOSS_KINDS: dict[str, Kind] = {
+    "ts": "number", "percent_lost": "number", "gaps": "number", "acks": "number",
+}  # fmt: skip
+
+
+def _measure_loss(losses: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """How much of what was acknowledged was missed in all and in the worst interval, as shares; NaN
+    where nothing was measured."""
+    rows = pd.concat(losses, ignore_index=True) if losses else pd.DataFrame()
+    if rows.empty or rows["percent_lost"].isna().all():
+        return float("nan"), float("nan")
+    lost = (rows["percent_lost"] / 100).clip(0, 1)
+    # An interval counts by what was acknowledged in it; a log that does not say so, evenly.
+    weight = rows["acks"].where(rows["percent_lost"].notna())
+    weight = weight if weight.sum() > 0 else lost.notna().astype(float)
+    return float((lost * weight).sum() / weight.sum()), float(lost.max())

@@ -225,7 +225,14 @@ def read_zeek(path: Path | str, kept: KeptLogs | None = None) -> Capture:
     end_s = float(np.fmax((flows["ts"] + flows["duration"]).max(), flows["ts"].max()))
     beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s), flows["uid"])
     logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
-    quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
+    counted = beside.counted
+    quality = replace(
+        assess_flows(flows),
+        logs=logs,
+        reports=counted.reports,
+        lost_share=counted.lost_share,
+        most_lost_share=counted.most_lost_share,
+    )
     return replace(
         make_capture(flows, beside, kept.find_evidence(not beside.has_dns) if kept else None),
         quality=quality,
