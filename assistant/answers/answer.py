@@ -12,6 +12,7 @@ from dataclasses import replace
 from assistant.answers.absences import answer_no_traffic, doubt_absence
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attacks.attack import answer_side_of_attack
+from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.notices import answer_reported, answer_reports
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
 from assistant.answers.attacks.transfers import answer_transfer
@@ -257,6 +258,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_reports, answer_reported, answer_download,
     answer_reports, answer_reported,
     answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_amount, answer_deeds,
     answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,

@@ -89,6 +89,7 @@ _FRAGMENTS = (
     "sensor_two_way",
     "reported_whom",
     "reported_whom_unsaid",
+    "download_nameless",
 )  # parts of a sentence
 _VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 

@@ -14,6 +14,7 @@ from traffic.zeek.columns import Kind
 from traffic.zeek.logs import read_log
 from traffic.zeek.notices import NOTICE_KINDS, make_notices
 from traffic.zeek.protocols import LOGS
+from traffic.zeek.transfers import FILE_KINDS
 
 # A row beside that lies further than this outside the connections is of another time: of a clock
 # that was wrong, or of a log that was put there.
@@ -56,6 +57,8 @@ class Beside:
         exchanges: rows by protocol, for ``traffic.zeek.exchanges.make_exchanges``.
         notices: of notice.log.
         notes: what was skipped, and what weird.log and capture_loss.log say.
+        http: rows of http.log, for ``traffic.zeek.transfers.make_transfers``.
+        files: rows of files.log likewise.
         has_dns: whether a dns.log is among them.
         logs: as ``traffic.quality.Quality`` has them.
         counted: what the sensor says of itself.
@@ -64,6 +67,8 @@ class Beside:
     evidence: pd.DataFrame
     exchanges: dict[str, pd.DataFrame]
     notices: pd.DataFrame
+    http: pd.DataFrame
+    files: pd.DataFrame
     notes: tuple[str, ...]
     has_dns: bool
     logs: pd.DataFrame
@@ -82,6 +87,7 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
     """
     missing: list[pd.Series] = []
     evidence: list[pd.DataFrame] = []
+    http: list[pd.DataFrame] = []
     exchanges: dict[str, list[pd.DataFrame]] = {}
     notes: list[str] = []
     read: set[str] = set()
@@ -98,6 +104,8 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
             logs.append([path.name, rows["ts"].min(), rows["ts"].max(), len(rows)])
             if uids is not None and "uid" in rows:
                 missing.append(rows.loc[rows["uid"].notna() & ~rows["uid"].isin(uids), "ts"])
+            if name == "http":
+                http.append(rows)
             if form.evidence:
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
                 evidence.append(form.evidence(rows.assign(slot=slot)))
@@ -113,11 +121,22 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
         join_evidence(evidence),
         joined,
         notices,
+        pd.concat(http, ignore_index=True) if http else pd.DataFrame(),
+        read_files(conn_logs, notes) if http else pd.DataFrame(),
         tuple(notes),
         "dns" in read,
         _find_early(logs, missing),
         counted,
     )
+
+
+def read_files(conn_logs: Sequence[Path], notes: list[str]) -> pd.DataFrame:
+    """The rows of files.log beside conn logs, the columns of ``FILE_KINDS``."""
+    parts = [
+        _read(path, FILE_KINDS, ("ts", "fuid"), notes) for path in siblings(conn_logs, "files")
+    ]
+    found = [part for part in parts if part is not None]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def _find_early(logs: list[list], missing: Sequence[pd.Series]) -> pd.DataFrame:
@@ -283,15 +302,15 @@ def read_counted(conn_logs: Sequence[Path]) -> Counted:
         for path in siblings(conn_logs, "capture_loss")
         if (rows := _read(path, _LOSS_KINDS, ("ts", "percent_lost"), notes)) is not None
     ]
-    share, most = _measure_loss(losses)
-    if most > 0:
-        missed = f"up to {100 * most:.1f} % of the traffic"
+    share, worst = _measure_loss(losses)
+    if worst > 0:
+        missed = f"up to {100 * worst:.1f} % of the traffic"
         notes.append(f"capture_loss.log: Zeek itself missed {missed}.")
         times = sum(int((rows["percent_lost"] > 0).sum()) for rows in losses)
         reports.append(["capture_loss.log", f"missed {missed}", times])
     table = pd.DataFrame(reports, columns=["source", "name", "count"])
     table = table.astype({"source": "str", "name": "str", "count": "int64"})
-    return Counted(tuple(notes), table, share, most)
+    return Counted(tuple(notes), table, share, worst)
 
 
 _LOSS_KINDS: dict[str, Kind] = {

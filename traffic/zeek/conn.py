@@ -23,6 +23,7 @@ from traffic.zeek.columns import Kind, decode, matches, numbers
 from traffic.zeek.exchanges import make_exchanges
 from traffic.zeek.logs import Log, read_log
 from traffic.zeek.sessions import make_sessions
+from traffic.zeek.transfers import make_transfers
 
 # ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
 
@@ -238,6 +239,7 @@ def read_zeek(path: Path | str, kept: KeptLogs | None = None) -> Capture:
         quality=quality,
         sessions=make_sessions(flows, end_s),
         exchanges=make_exchanges(beside.exchanges, flows),
+        transfers=make_transfers(beside.http, beside.files, flows),
         notices=beside.notices,
         notes=(*notes, *beside.notes),
     )
