@@ -15,6 +15,7 @@ from assistant.answers.attacks.attack import answer_side_of_attack
 from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.notices import answer_reported, answer_reports
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
+from assistant.answers.attacks.remote import answer_remote
 from assistant.answers.attacks.transfers import answer_transfer
 from assistant.answers.by_kind import BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
@@ -166,7 +167,8 @@ _OF_ONE = re.compile(r"\b(?:it|he|she|him|er|sie|ihn)\b")
 _INVENTORIES = frozenset(("who", "does", "devices", "reporting"))
 _LISTS = frozenset(("who", "writers", "does", "logins", "hostile"))
 _SAID_WITH_IT = re.compile(
-    r"^(?:and )?(?:(?:by|from|to) whom|when|(?:at|from) what time|since when|until when|how often|von wem|wann"
+    r"^(?:and )?(?:whom?(?:,? (?:and )?(?:whom|when))*|(?:by|from|to) whom|when|(?:at|from) what time|since when"
+    r"|until when|how often|von wem|wann"
     r"|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
 )
 _MOST_OFBY_KIND = 4  # words; "how often" names no trouble, whatever stands before it
@@ -258,6 +260,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_reports, answer_reported, answer_download, answer_remote,
     answer_reports, answer_reported, answer_download,
     answer_reports, answer_reported,
     answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_amount, answer_deeds,

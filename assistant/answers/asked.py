@@ -90,6 +90,11 @@ _FRAGMENTS = (
     "reported_whom",
     "reported_whom_unsaid",
     "download_nameless",
+    "remote_encrypted",
+    "remote_unread",
+    "remote_begun_before",
+    "remote_parts",
+    "remote_still",
 )  # parts of a sentence
 _VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 
