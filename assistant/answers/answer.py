@@ -40,6 +40,7 @@ from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.inventory import answer_who_is, holds_code
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
+from assistant.answers.plant.publishers import answer_publishers
 from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_all_of, answer_several
 from assistant.answers.times import answer_time, find_span, narrow
@@ -252,6 +253,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
     return (
         _answer_missing(asked)
         or _refuse_order(asked)
+        or answer_publishers(asked)
         or answer_no_traffic(asked)
         or next((said for one in _BY_WORDS if (said := one(asked))), None)
         or answer_time(asked, everything)

@@ -95,6 +95,10 @@ _FRAGMENTS = (
     "remote_begun_before",
     "remote_parts",
     "remote_still",
+    "publisher",
+    "state_unseen",
+    "state_back",
+    "state_test",
 )  # parts of a sentence
 _VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 
