@@ -12,6 +12,7 @@ from dataclasses import replace
 from assistant.answers.absences import answer_no_traffic, doubt_absence
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attacks.attack import answer_side_of_attack
+from assistant.answers.attacks.control import answer_commander
 from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.notices import answer_reported, answer_reports
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
@@ -262,6 +263,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_reports, answer_reported, answer_download, answer_remote, answer_commander,
     answer_reports, answer_reported, answer_download, answer_remote,
     answer_reports, answer_reported, answer_download,
     answer_reports, answer_reported,
