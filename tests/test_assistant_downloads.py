@@ -114,7 +114,10 @@ def test_what_a_file_holds_is_no_header_and_what_was_missed_is_not_broken_off(tm
 
 @pytest.mark.parametrize(
     "payload",
-    [b"GET ", b"GET / HTTP/1.1\r\n", b"GET /x HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", b"\0" * 50],
+    [
+        b"GET ", b"GET / HTTP/1.1\r\n", b"GET /x HTTP/9.9\r\n\r\n", b"\0" * 50,
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+    ],
 )  # fmt: skip
 def test_broken_requests_break_nothing(tmp_path, payload):
     rows = _read(tmp_path, (">", payload), ("<", b"HTTP/1.1 abc\r\n\r\n"), ("<", b"HTTP/1.1 200"))

@@ -17,6 +17,7 @@ from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.notices import answer_reported, answer_reports
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
 from assistant.answers.attacks.remote import answer_remote
+from assistant.answers.attacks.shells import answer_shell
 from assistant.answers.attacks.transfers import answer_transfer
 from assistant.answers.by_kind import BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
@@ -263,6 +264,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_reports, answer_reported, answer_download, answer_remote, answer_commander, answer_shell,
     answer_reports, answer_reported, answer_download, answer_remote, answer_commander,
     answer_reports, answer_reported, answer_download, answer_remote,
     answer_reports, answer_reported, answer_download,

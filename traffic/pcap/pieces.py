@@ -73,19 +73,7 @@ def join_pieces(
     said, seen = [piece.said for piece in pieces], [piece.seen for piece in pieces]
     copies = sum(piece.frame_copies for piece in pieces)
     quality = make_quality(seen, addresses, envelopes, holes)
-    tables = {
-        name: [getattr(piece, name) for piece in pieces]
-        for name in (
-            "flows",
-            "activity",
-            "evidence",
-            "delays",
-            "sessions",
-            "exchanges",
-            "transfers",
-            "first",
-        )  # fmt: skip
-    }
+    tables = {name: [getattr(piece, name) for piece in pieces] for name in _TABLES}
     pieces.clear()
     del seen
     numbers = _number_flows(tables["flows"], tables.pop("first"))

@@ -9,6 +9,7 @@ Message framing: RFC 9112, 6. Content is counted and never kept.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,8 +134,8 @@ def _find_headers(segments: Segments, streams: _Streams) -> Iterator[_Header]:
     head = segments.read(np.arange(len(segments.row)), np.zeros(len(segments.row), np.int64), 8)
     begins = (head[:, :7] == np.frombuffer(b"HTTP/1.", np.uint8)).all(axis=1) & ~segments.is_orig
     for method in METHODS:
-        start = np.frombuffer(f"{method} ".encode()[:8], np.uint8)
-        begins |= (head[:, : len(start)] == start).all(axis=1) & segments.is_orig
+        word = np.frombuffer(f"{method} ".encode()[:8], np.uint8)
+        begins |= (head[:, : len(word)] == word).all(axis=1) & segments.is_orig
     place = np.flatnonzero(begins)[: 2 * _MOST]
     for start in range(0, len(place), _AT_ONCE):
         here = place[start : start + _AT_ONCE]
@@ -175,7 +176,7 @@ def _outside_content(
     return kept
 
 
-def _pair(headers: list[_Header], streams: _Streams, closed: bool) -> Iterator[dict[str, object]]:
+def _pair(headers: list[_Header], streams: _Streams, closed: bool) -> Iterator[dict[str, Any]]:
     """The requests of one connection, each with its answer: the n-th answers the n-th."""
     asks = _outside_content([one for one in headers if one.is_orig], streams)
     answers = [one for one in headers if not one.is_orig]
@@ -210,7 +211,7 @@ def _pair(headers: list[_Header], streams: _Streams, closed: bool) -> Iterator[d
 
 def _count_content(
     answer: _Header | None, after: _Header | None, streams: _Streams, *, closed: bool, head: bool
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """How much of an answer's content came, and whether that is all of it."""
     nothing = {"got_bytes": 0.0, "declared_bytes": np.nan, "whole": np.nan, "answer_frame": 0}
     if answer is None:

@@ -8,10 +8,11 @@ from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value
 
 _COMMANDS = re.compile(
-    r"\b(?:who(?:m)?|what|which \w+|wer|was|quien|que)\b.{0,40}\b(?:command\w*|control(?:s|led|ling)?|steer\w*|direct(?:s|ed|ing)"
-    r"|remote[- ]control\w*|gives? (?:it |him |them |dev )?(?:its |the |his )?orders|orders it|runs it|behind (?:it|the bot\w*|dev)"
-    r"|kommandier\w*|befehl\w*|steuert|fernsteuer\w*|controla|comanda|manda)\b"
-    r"|\bc ?(?:2|&|and) ?c?\b.*\b(?:server|address|host|peer)\b|\b(?:controller|master|boss|operator|server|dev) of (?:the |this |that )?bot\w*"
+    r"\b(?:whom?|what|which \w+|wer|was|quien|que)\b.{0,40}\b(?:command\w*|control(?:s|led|ling)?|steer\w*"
+    r"|direct(?:s|ed|ing)|remote[- ]control\w*|gives? (?:it |him |them |dev )?(?:its |the |his )?orders|orders it"
+    r"|runs it|behind (?:it|the bot\w*|dev)|kommandier\w*|befehl\w*|steuert|fernsteuer\w*|controla|comanda|manda)\b"
+    r"|\bc ?(?:2|&|and) ?c?\b.*\b(?:server|address|host|peer)\b"
+    r"|\b(?:controller|master|boss|operator|server|dev) of (?:the |this |that )?bot\w*"
     r"|\b(?:its|the) (?:command|c2|c&c|botnet) (?:server|controller|master|host)\b|\bbotmaster\b"
 )
 _OF_A_BOT = re.compile(

@@ -2,6 +2,7 @@
 the connections that a device opened and the content that came in over them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ from traffic.transfers import PARTIAL
 _MOST = 6
 _LEAST_BYTES = 10_000  # that come in over a connection; less is an answer, not a file
 _WORD = re.compile(r"[a-z0-9][\w.-]{2,}")
-_SAID_OF_ANY = frozenset(
+_SAID_OF_ANY = (
     "and the did was were has have how what which from where who work worked download downloads downloaded file files"
-    " update updates big large size http https get got fetch fetched this that with for out come came any all".split()  # noqa: SIM905
+    " update updates big large size http https get got fetch fetched this that with for out come came any all"
 )
 _DOWNLOAD = re.compile(
     r"\bdownload(?:s|ed|ing)?\b|\b(?:fetch|pull|retriev)(?:es|ed|ing|s)?\b.*\b(?:files?|from)\b"
@@ -28,7 +29,8 @@ _UPDATE = re.compile(
 )
 # Of a program into a controller another answer tells; who uploads sends.
 _OF_OTHERS = re.compile(
-    r"\b(?:program|project|logic|firmware|software)? ?downloads? (?:\w+ )?(?:to|into|onto|on to|wont|will not|does ?n.t)\b"
+    r"\b(?:program|project|logic|firmware|software)? ?downloads? (?:\w+ )?(?:to|into|onto|on to|wont|will not"
+    r"|does ?n.t)\b"
     r"|\bcontrollers?\b|\bplcs?\b|\bcpus?\b"
 )
 _KINDS = frozenset(("manual", "code", "before", "feedback", "help", "checks", "none", "meaning"))
@@ -77,7 +79,9 @@ def _select(asked: Asked, *, update: bool) -> pd.DataFrame:
     if asked.span is not None:
         rows = rows[rows["ts"].between(asked.span.start_s, asked.span.end_s)]
     text = rows["file"].fillna("").str.lower() + " " + rows["host"].fillna("").str.lower()
-    words = {one for one in _WORD.findall(asked.question.lower()) if one not in _SAID_OF_ANY}
+    words = {
+        one for one in _WORD.findall(asked.question.lower()) if one not in _SAID_OF_ANY.split()
+    }
     named = np.zeros(len(rows), bool)
     for word in words:
         named |= text.str.contains(word, regex=False).to_numpy(bool)
@@ -96,7 +100,8 @@ def _join_parts(rows: pd.DataFrame) -> pd.DataFrame:
     files = rows.groupby(keys, sort=False).agg(
         ts=("ts", "min"), client=("client", "first"), server=("server", "first"), file=("file", "first"),
         host=("host", "first"), mime=("mime", "first"), status=("status", "last"), got_bytes=("got_bytes", "sum"),
-        declared_bytes=("declared_bytes", lambda one: one.sum(min_count=1)), whole=("whole", lambda one: one.min(skipna=False)),
+        declared_bytes=("declared_bytes", lambda one: one.sum(min_count=1)),
+        whole=("whole", lambda one: one.min(skipna=False)),
         flow=("flow", "last"), parts=("ts", "size"),
     )  # fmt: skip
     return files.sort_values("got_bytes", ascending=False, kind="stable", ignore_index=True)
@@ -139,7 +144,7 @@ def _ended_well(asked: Asked, flow: int) -> bool:
     return bool(len(ended)) and ended.iloc[0] == "fin" and not missed.fillna(0).any()
 
 
-def _tell_file(asked: Asked, file: dict[str, object], reply: Reply = "") -> Fact:
+def _tell_file(asked: Asked, file: dict[str, Any], reply: Reply = "") -> Fact:
     view, status, whole = asked.view, int(file["status"]), float(file["whole"])
     if status >= 400:
         kind = "download_refused"

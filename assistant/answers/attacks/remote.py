@@ -7,6 +7,7 @@ bytes (authentication_data_size in base/protocols/ssh/main.bro of Bro 2.2).
 """
 
 import re
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ _NAMES = {
 }  # fmt: skip
 _ASKS = re.compile(
     r"\blog(?:ged|s|ging)? ?(?:in|on)\b|\blogins?\b|\bsessions?\b|\bconnect\w*|\bopen(?:s|ed|ing)?\b|\baccess\w*"
-    r"|\b(?:into|onto)\b|\busing\b|\bshells?\b|\bsign(?:ed)? (?:in|on)\b|\bget(?:s|ting)? in\b|\bgot in\b|\bcame in\b|\bcome in\b|\bwho\b|\bused?\b"
+    r"|\b(?:into|onto)\b|\busing\b|\bshells?\b|\bsign(?:ed)? (?:in|on)\b|\bget(?:s|ting)? in\b|\bgot in\b"
+    r"|\bc[ao]me in\b|\bwho\b|\bused?\b"
     r"|\bangemeldet\b|\beingeloggt\b|\banmeld\w*|\bsitzung\w*|\bsesion\w*|\bwer\b|\bquien\b|\bentro\b"
 )
 _INTO = re.compile(r"\b(?:in|into|on|onto|at|to|auf|en) dev\b")
@@ -124,7 +126,7 @@ def _values(row: pd.Series) -> dict[str, Value]:
     }  # fmt: skip
 
 
-def _tell_session(view: TrafficView, named: str, row: dict[str, object]) -> Fact:
+def _tell_session(view: TrafficView, named: str, row: dict[str, Any]) -> Fact:
     """One session: who, with whom, when, how long, how much, and what is not known of it."""
     values = _values(pd.Series(row))
     parts = int(row["parts"])
@@ -134,9 +136,10 @@ def _tell_session(view: TrafficView, named: str, row: dict[str, object]) -> Fact
         say("remote_still").text if row["ended"] == "open" else "",
     ]
     more = listed([one for one in beside if one])
+    server = view.port_at(str(row["server"]), int(row["port"]))
     return say(
-        "remote_session", client=view.name_of(str(row["client"])), server=view.port_at(str(row["server"]), int(row["port"])),
-        service=named, more=f"; {more}" if more else "", parts=parts, **values,
+        "remote_session", client=view.name_of(str(row["client"])), server=server, service=named,
+        more=f"; {more}" if more else "", parts=parts, **values,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ too that were not seen.
 """
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def _describe(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _name_one(asked: Asked, one: dict[str, object]) -> str:
+def _name_one(asked: Asked, one: dict[str, Any]) -> str:
     return say(
         "publisher",
         name=f"\u201c{one['name']}\u201d",
@@ -103,7 +104,7 @@ def _name_one(asked: Asked, one: dict[str, object]) -> str:
     ).text
 
 
-def _tell_state(asked: Asked, one: dict[str, object]) -> Fact:
+def _tell_state(asked: Asked, one: dict[str, Any]) -> Fact:
     changes, seen = int(one["changes"]), int(one["seen"])
     span_s = max(float(one["end_s"]) - float(one["start_s"]), 0.001)
     kind = (
