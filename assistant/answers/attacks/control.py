@@ -8,7 +8,8 @@ from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value
 
 _COMMANDS = re.compile(
-    r"\b(?:whom?|what|which \w+|wer|was|quien|que)\b.{0,40}\b(?:command\w*|control(?:s|led|ling)?|steer\w*"
+    r"\b(?:whom?|(?:what|which) (?:machine|server|host|address|ip)|wer|quien)\b.{0,40}"
+    r"\b(?:command\w*|control(?:s|led|ling)?|steer\w*"
     r"|direct(?:s|ed|ing)|remote[- ]control\w*|gives? (?:it |him |them |dev )?(?:its |the |his )?orders|orders it"
     r"|runs it|behind (?:it|the bot\w*|dev)|kommandier\w*|befehl\w*|steuert|fernsteuer\w*|controla|comanda|manda)\b"
     r"|\bc ?(?:2|&|and) ?c?\b.*\b(?:server|address|host|peer)\b"

@@ -9,6 +9,8 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.facts.fact import Fact, Value, show
+from assistant.facts.traffic_view import TrafficView
+from traffic.pcap.protocols import PROTOCOLS
 from traffic.transfers import PARTIAL
 
 _MOST = 6
@@ -19,21 +21,26 @@ _SAID_OF_ANY = (
     " update updates big large size http https get got fetch fetched this that with for out come came any all"
 )
 _DOWNLOAD = re.compile(
-    r"\bdownload(?:s|ed|ing)?\b|\b(?:fetch|pull|retriev)(?:es|ed|ing|s)?\b.*\b(?:files?|from)\b"
-    r"|\b(?:what|which|any|largest|biggest) (?:\w+ )?files?\b|\bfiles? .*\b(?:load|download|fetch|get|got|come|came)\w*"
+    r"\bdownload(?:s|ed|ing)?\b|\b(?:fetch|pull|retriev)(?:es|ed|ing|s)?\b.*\bfiles?\b|\b(?:largest|biggest) files?\b"
+    r"|\bfiles? .*\b(?:load|download|fetch|c[ao]me|transfer|served?)\w*"
     r"|\bload(?:s|ed|ing)? (?:\w+ ){0,3}(?:down|from)\b|\bheruntergeladen|\blaedt .* herunter|\bdescarg\w*"
 )
 _UPDATE = re.compile(
-    r"\b(?:updates?|upgrades?|patch\w*|installer|aktualisierung|actualizacion)\b.*"
+    r"\b(?:the|an?|this|our|its|that|last|my|das|der|die|la|el) (?:[\w-]+ ){0,2}"
+    r"(?:updates?|upgrades?|patch\w*|installer|aktualisierung|actualizacion)\b.*"
     r"\b(?:work|succe|finish|complet|through|fail|ok|well|done|arriv|whole|broke|klappt|funktion)\w*"
 )
-# Of a program into a controller another answer tells; who uploads sends.
+# Of a program into a controller, of how long it took, and of what goes out other answers tell.
 _OF_OTHERS = re.compile(
-    r"\b(?:program|project|logic|firmware|software)? ?downloads? (?:\w+ )?(?:to|into|onto|on to|wont|will not"
-    r"|does ?n.t)\b"
-    r"|\bcontrollers?\b|\bplcs?\b|\bcpus?\b"
+    r"\bdownloads? (?:\w+ ){0,4}(?:into|onto|on to|wont|will not|does ?n.t)\b|\bdownload(?:ed|ing)? to (?!dev\b)"
+    r"|\bdownload\w* (?:an? |the |our |new |old )*(?:\w+ )?(?:program|project|logic|recipe)\b|\bcpus?\b|\bplcs?\b"
+    r"|\b(?:to|into|in|of|from) the controllers?\b|\brecipe downloads?\b|\bwhy\b|\bupload\w*|\boutgoing\b"
+    r"|^(?:please|update|download)\b"
 )
-_KINDS = frozenset(("manual", "code", "before", "feedback", "help", "checks", "none", "meaning"))
+_TO_IT = re.compile(r"\bto dev\b")
+_KINDS = frozenset(
+    ("encryption", "manual", "code", "before", "feedback", "help", "checks", "none", "meaning")
+)
 # What an update consists of.
 _PROGRAM = re.compile(
     r"(?i)\.(?:exe|msi|msu|cab|zip|gz|tgz|bz2|xz|bin|img|hex|fw|apk|deb|rpm|ipk|swu|pkg|dmg|crx|jar|upd)$"
@@ -193,7 +200,7 @@ def _tell_encrypted(asked: Asked) -> list[Fact]:
 def _tell_connections(asked: Asked) -> Answer | None:
     """What came in at a device over connections that it opened; None where that is little."""
     rows = _select_connections(asked)
-    if rows.empty:
+    if rows.empty or not asked.device or _TO_IT.search(asked.query.plain):
         return None
     ends = ["client", "server", "port"]
     groups = rows.groupby(ends, observed=True)
@@ -215,8 +222,26 @@ def _select_connections(asked: Asked) -> pd.DataFrame:
         rows = rows[rows["server"] == asked.second]
     if asked.span is not None:
         rows = rows[rows["start_s"].between(asked.span.start_s, asked.span.end_s)]
+    # Who polls registers gets much in the end, and no file.
+    rows = rows[
+        ~rows["port"].isin(_POLLED) & ~rows["flow"].isin(view.exchanges.loc[_polls(view), "flow"])
+    ]
     sent = rows["data_bytes"] - rows["server_bytes"]
     return rows[(rows["server_bytes"] >= _LEAST_BYTES) & (rows["server_bytes"] > sent)]
+
+
+_FETCHED = ("http", "ftp", "ssl")
+_POLLED = frozenset(
+    port
+    for one in PROTOCOLS
+    if one.read is not None and one.name not in _FETCHED
+    for port in one.ports
+)
+
+
+def _polls(view: TrafficView) -> pd.Series:
+    """Which exchanges are of a protocol in which values are asked for, and no files."""
+    return ~view.exchanges["protocol"].isin(_FETCHED)
 
 
 def _tell_group(asked: Asked, rows: pd.DataFrame, reply: Reply = "") -> Fact:

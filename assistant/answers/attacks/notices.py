@@ -103,7 +103,7 @@ def _tell_presence(asked: Asked, source: str) -> Fact:
 
 def answer_reports(asked: Asked) -> Answer | None:
     """All that the sensor says of itself and of others; None where that is not asked."""
-    if not _SENSOR.search(asked.query.plain):
+    if not _SENSOR.search(asked.query.plain) or asked.query.kind in ("help", "manual", "code"):
         return None
     notices, reports = asked.view.notices, asked.view.quality.reports
     weird = reports[reports["source"].str.startswith("weird")]

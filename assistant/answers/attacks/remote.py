@@ -35,7 +35,9 @@ _ASKS = re.compile(
 )
 _INTO = re.compile(r"\b(?:in|into|on|onto|at|to|auf|en) dev\b")
 _FROM = re.compile(r"\b(?:from|of|by|von|desde) dev\b|^(?:did|does|has) dev\b")
-_KINDS = frozenset(("manual", "code", "before", "feedback", "help", "checks", "none", "meaning"))
+_KINDS = frozenset(
+    ("encryption", "manual", "code", "before", "feedback", "help", "checks", "none", "meaning")
+)
 
 
 def answer_remote(asked: Asked) -> Answer | None:

@@ -12,6 +12,7 @@ _SHELL = re.compile(
     r"\b(?:reverse|remote|bind|root) shells?\b|\bback ?-?doors?\b|\bmeterpreter\b|\bmetasploit\b|\btrojans?\b|\brats?\b"
     r"|\bhinterertuer\w*|\bpuerta trasera\b|\bshells? (?:open|opened|running|to|on|between)\b"
 )
+_NAMED = re.compile(r"\b(?:reverse|remote|bind|root) shells?\b|\bmeterpreter\b|\bmetasploit\b")
 _INTRUDER = re.compile(
     r"\b(?:hackers?|hacked|intruders?|attackers?|broke in|broken into|compromis\w*|gehackt)\b"
 )
@@ -36,7 +37,7 @@ def answer_shell(asked: Asked) -> Answer | None:
     if of_port:
         rows = rows[rows["port"] == asked.query.port]
     if rows.empty:
-        if not shell:
+        if not _NAMED.search(plain):
             return None
         ports = sorted(read_shell_ports())
         values = {f"port{place}": float(port) for place, port in enumerate(ports)}
