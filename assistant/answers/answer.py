@@ -12,14 +12,9 @@ from dataclasses import replace
 from assistant.answers.absences import answer_no_traffic, doubt_absence
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attacks.attack import answer_side_of_attack
-from assistant.answers.attacks.control import answer_commander
-from assistant.answers.attacks.downloads import answer_download
-from assistant.answers.attacks.notices import answer_reported, answer_reports
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
-from assistant.answers.attacks.remote import answer_remote
-from assistant.answers.attacks.shells import answer_shell
 from assistant.answers.attacks.transfers import answer_transfer
-from assistant.answers.by_kind import BY_KIND, OF_ONE
+from assistant.answers.by_kind import BY_CONTENT, BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
 from assistant.answers.incidents.affected import answer_whom_it_hit
 from assistant.answers.incidents.aftermath import answer_outcome, answer_through
@@ -170,9 +165,8 @@ _OF_ONE = re.compile(r"\b(?:it|he|she|him|er|sie|ihn)\b")
 _INVENTORIES = frozenset(("who", "does", "devices", "reporting"))
 _LISTS = frozenset(("who", "writers", "does", "logins", "hostile"))
 _SAID_WITH_IT = re.compile(
-    r"^(?:and )?(?:whom?(?:,? (?:and )?(?:whom|when))*|(?:by|from|to) whom|when|(?:at|from) what time|since when"
-    r"|until when|how often|von wem|wann"
-    r"|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
+    r"^(?:and )?(?:whom?(?:,? (?:and )?(?:whom|when))*|(?:by|from|to) whom|when|(?:at|from) what time"
+    r"|(?:since|until) when|how often|von wem|wann|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
 )
 _MOST_OFBY_KIND = 4  # words; "how often" names no trouble, whatever stands before it
 _OF_TROUBLE = frozenset(("wrong", "why", "health"))
@@ -264,11 +258,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
-    answer_reports, answer_reported, answer_download, answer_remote, answer_commander, answer_shell,
-    answer_reports, answer_reported, answer_download, answer_remote, answer_commander,
-    answer_reports, answer_reported, answer_download, answer_remote,
-    answer_reports, answer_reported, answer_download,
-    answer_reports, answer_reported,
+    *BY_CONTENT,
     answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_amount, answer_deeds,
     answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back, answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,

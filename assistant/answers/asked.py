@@ -111,7 +111,14 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml", "written.yaml", "content.yaml")
+    names = (
+        "sentences.yaml",
+        "several.yaml",
+        "verdicts.yaml",
+        "lists.yaml",
+        "written.yaml",
+        "content.yaml",
+    )
     return {kind: said for name in names for kind, said in read_sentences(name).items()}
 
 
