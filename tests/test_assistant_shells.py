@@ -74,6 +74,7 @@ def test_the_session_of_a_shared_capture_is_told(shared):
     with open_session(Settings()) as session:
         analysis = session.analyse(folder / "CnC_uploading_exe_modbus_6RTU_with_operate.pcap")
         said = answer("is there a hacker on 192.168.1.101 or 105", analysis)
+        file = answer("was a file uploaded to 192.168.1.105", analysis)
     # tshark: 192.168.1.101:1630 to 192.168.1.105:4444, 45.6 s to 65.8 s, 74,653 and 1,172 bytes of payload
     assert "is on TCP port 4444 with 192.168.1.105" in said.cause
     assert "known for shells of the Metasploit Framework" in said.cause
@@ -81,4 +82,6 @@ def test_the_session_of_a_shared_capture_is_told(shared):
     assert "it sent 74.7 kB and received 1.2 kB" in said.text
     assert "nothing but TCP port 502 (Modbus)" in said.text
     assert not said.cause.startswith(("Yes", "No:"))
+    assert file.cause.startswith("Cannot tell: 192.168.1.101 sent 7")
+    assert "to 192.168.1.105, TCP port 4444" in file.cause
     assert said.removed == 0
