@@ -42,7 +42,10 @@ def make_transfers(http: pd.DataFrame, files: pd.DataFrame, flows: pd.DataFrame)
             "ts": http["ts"], "client": http["id.orig_h"], "server": http["id.resp_h"],
             "port": http["id.resp_p"].fillna(-1), "flow": http["uid"].map(pd.Series(uid.index, index=uid)).fillna(-1),
             "method": method.where(method.isin(METHODS)),
-            "file": came["filename"].astype("object").map(cut_text, na_action="ignore").fillna(named),
+            "file": [
+                cut_text(given) if isinstance(given, str) else asked
+                for given, asked in zip(came["filename"], named, strict=True)
+            ],
             "host": http["host"].map(cut_text, na_action="ignore"), "mime": mime.where(mime.str.fullmatch(_MIME)),
             "status": status, "sent_bytes": http["request_body_len"].fillna(0.0), "got_bytes": got,
             "declared_bytes": came["total_bytes"].where(~none), "whole": _judge(came, got).mask(none, 1.0),
