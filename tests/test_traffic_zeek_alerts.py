@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.facts.sensor import notice_facts
+from assistant.facts.notices import notice_facts
 from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.recent import Recent
 from assistant.monitor.zeek_folder import ZeekFolder

@@ -19,6 +19,7 @@ from traffic.delays import empty_delays
 from traffic.device_records import DeviceRecords
 from traffic.identities import empty_identities
 from traffic.quality import Quality
+from traffic.transfers import empty_transfers
 
 SAMPLE_S = 10.0
 # The year 3000: a later time is not in seconds since the epoch.
@@ -107,6 +108,8 @@ class Capture:
         sessions: one row per TCP connection: who ended it and how; see ``empty_sessions``.
         exchanges: one row per request with its answer, whatever the protocol; see
             ``empty_exchanges``.
+        transfers: one row per request of HTTP: which file, how large, whether it came whole; see
+            ``empty_transfers``.
         identities: one row per statement of a device's make, model or firmware; see
             ``empty_identities``.
         notices: what the sensor itself claims to have seen; see ``empty_notices``.
@@ -121,6 +124,7 @@ class Capture:
     delays: pd.DataFrame = field(default_factory=empty_delays)
     sessions: pd.DataFrame = field(default_factory=empty_sessions)
     exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
+    transfers: pd.DataFrame = field(default_factory=empty_transfers)
     identities: pd.DataFrame = field(default_factory=empty_identities)
     notices: pd.DataFrame = field(default_factory=empty_notices)
     notes: tuple[str, ...] = ()

@@ -88,6 +88,9 @@ class Quality:
         logs: of a Zeek folder: ``name start_s end_s rows early_s`` (how long before the others it
             stops, 0 for none).
         reports: what the sensor says of itself: ``source name count`` (``weird.log``, a name in it).
+        lost_share: of what was acknowledged Zeek itself missed this much in all, by its capture_loss.log;
+            NaN without one.
+        most_lost_share: the same in the interval in which it missed most.
     """
 
     devices: pd.DataFrame = field(default_factory=_no_devices)
@@ -104,6 +107,8 @@ class Quality:
         default_factory=lambda: _table("name", "start_s", "end_s", "rows", "early_s")
     )
     reports: pd.DataFrame = field(default_factory=lambda: _table("source", "name", "count"))
+    lost_share: float = np.nan
+    most_lost_share: float = np.nan
 
     def of(self, address: str) -> pd.Series:
         """A device's row of ``devices``; zeros where it has none."""
@@ -121,6 +126,7 @@ class Quality:
             Remark(_say_unread(self)),
             Remark(_say_envelopes(self.envelopes)),
             Remark(_say_drops(self), whole["gaps"] / frames),
+            Remark(_say_lost(self.most_lost_share), self.lost_share),
             *map(Remark, _say_holes(self.holes)),
             *map(Remark, _say_logs(self.logs)),
         )
@@ -211,6 +217,14 @@ def _say_drops(quality: Quality) -> str:
     return (
         f"{_count(whole['dropped_bytes'])} bytes in {_count(whole['gaps'])} {gaps} were acknowledged by their "
         "receivers and are not in the capture: the sensor dropped frames"
+    )
+
+
+def _say_lost(share: float) -> str:
+    return (
+        f"capture_loss.log: Zeek itself missed up to {100 * share:.1f} % of the traffic"
+        if share > 0
+        else ""
     )
 
 

@@ -133,7 +133,9 @@ def _read_pcaps(paths: list[Path], scratch: Path | None, whole: bool) -> Capture
 
 def _read_zeek(path: Path, kept: KeptLogs | None = None) -> Capture:
     capture = read_zeek(path, kept)
-    capture = replace(capture, notes=(*capture.notes, *capture.quality.notes))
+    known = {note.removesuffix(".") for note in capture.notes}
+    unseen = (note for note in capture.quality.notes if note not in known)
+    capture = replace(capture, notes=(*capture.notes, *unseen))
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
     if not beside.is_file():
         return capture

@@ -19,7 +19,7 @@ _ABSENCES = frozenset(
         "changed_nothing", "checks_none", "close_nobody", "count_incidents", "count_malformed_none",
         "count_no_code", "dns_clients_none", "else_none", "hostile_none", "incidents_none_at", "left_nothing",
         "loss_none", "nobody_attack", "nobody_outside", "nobody_refuse", "nobody_refuse_active", "nobody_scan",
-        "nobody_write", "nobody_write_active", "nothing_between", "nothing_explains", "restart_none",
+        "nobody_write", "nobody_write_active", "remote_none", "nothing_between", "nothing_explains", "restart_none",
         "scanned_none", "security_none", "since_nothing", "time_nothing", "transfers_none", "trend_nothing",
         "trouble_none", "trouble_none_at", "whom_else_none", "zones_none",
     )

@@ -14,7 +14,7 @@ from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.attacks.attack import answer_side_of_attack
 from assistant.answers.attacks.raids import answer_misdeeds, answer_raiders
 from assistant.answers.attacks.transfers import answer_transfer
-from assistant.answers.by_kind import BY_KIND, OF_ONE
+from assistant.answers.by_kind import BY_CONTENT, BY_KIND, OF_ONE
 from assistant.answers.incidents.actions import answer_action
 from assistant.answers.incidents.affected import answer_whom_it_hit
 from assistant.answers.incidents.aftermath import answer_outcome, answer_through
@@ -37,6 +37,7 @@ from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.inventory import answer_who_is, holds_code
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
+from assistant.answers.plant.publishers import answer_publishers
 from assistant.answers.plant.states import describe_state
 from assistant.answers.several import answer_all_of, answer_several
 from assistant.answers.times import answer_time, find_span, narrow
@@ -166,8 +167,8 @@ _OF_ONE = re.compile(r"\b(?:it|he|she|him|er|sie|ihn)\b")
 _INVENTORIES = frozenset(("who", "does", "devices", "reporting"))
 _LISTS = frozenset(("who", "writers", "does", "logins", "hostile"))
 _SAID_WITH_IT = re.compile(
-    r"^(?:and )?(?:(?:by|from|to) whom|when|(?:at|from) what time|since when|until when|how often|von wem|wann"
-    r"|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
+    r"^(?:and )?(?:whom?(?:,? (?:and )?(?:whom|when))*|(?:by|from|to) whom|when|(?:at|from) what time"
+    r"|(?:since|until) when|how often|von wem|wann|seit wann|wie oft|por quien|cuando|desde cuando|cuantas veces)\W*$"
 )
 _MOST_OFBY_KIND = 4  # words; "how often" names no trouble, whatever stands before it
 _OF_TROUBLE = frozenset(("wrong", "why", "health"))
@@ -250,6 +251,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
     return (
         _answer_missing(asked)
         or _refuse_order(asked)
+        or answer_publishers(asked)
         or answer_no_traffic(asked)
         or next((said for one in _BY_WORDS if (said := one(asked))), None)
         or answer_time(asked, everything)
@@ -258,6 +260,7 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
+    *BY_CONTENT,
     answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
     answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back,
     answer_one_event, answer_order,

@@ -87,6 +87,18 @@ _FRAGMENTS = (
     "kind_span",
     "over_protocol",
     "sensor_two_way",
+    "reported_whom",
+    "reported_whom_unsaid",
+    "download_nameless",
+    "remote_encrypted",
+    "remote_unread",
+    "remote_begun_before",
+    "remote_parts",
+    "remote_still",
+    "publisher",
+    "state_unseen",
+    "state_back",
+    "state_test",
 )  # parts of a sentence
 _VERBS = ("verb_", "verbs_", "part_")  # how the kinds of such begin
 
@@ -99,7 +111,14 @@ def read_sentences(name: str) -> dict[str, str]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    names = ("sentences.yaml", "several.yaml", "verdicts.yaml", "lists.yaml", "written.yaml")
+    names = (
+        "sentences.yaml",
+        "several.yaml",
+        "verdicts.yaml",
+        "lists.yaml",
+        "written.yaml",
+        "content.yaml",
+    )
     return {kind: said for name in names for kind, said in read_sentences(name).items()}
 
 

@@ -1,4 +1,4 @@
-"""One function for each kind of query, and what a kind is asked for beside it: who, which device, what is lost."""
+"""One function for each kind of query, and what is asked for beside a kind: who, which device, what is lost."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,12 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, begin, say, tell_incident
 from assistant.answers.attacks.attack import answer_attack
+from assistant.answers.attacks.control import answer_commander
+from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
+from assistant.answers.attacks.notices import answer_reported, answer_reports
+from assistant.answers.attacks.remote import answer_remote
+from assistant.answers.attacks.shells import answer_shell
 from assistant.answers.incidents.actions import answer_again, answer_leave
 from assistant.answers.incidents.affected import answer_affected
 from assistant.answers.incidents.aftermath import answer_success
@@ -309,6 +314,11 @@ def _answer_changed(asked: Asked) -> Answer:
     return answer_aspect(asked) or answer_changed(asked)
 
 
+# What the sensor reports, what was fetched, and who sat at which machine: asked in words of its own, whatever
+# the kind; None where it is not asked, or nothing tells.
+BY_CONTENT: tuple[Callable[[Asked], Answer | None], ...] = (
+    answer_reports, answer_reported, answer_download, answer_remote, answer_commander, answer_shell,
+)  # fmt: skip
 # What is asked of one incident; None where nothing of it tells.
 OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
     "action": lambda asked, _: answer_leave(asked),

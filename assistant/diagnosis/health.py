@@ -35,6 +35,7 @@ from assistant.detection.rules.outside import find_nameless_calls
 from assistant.detection.rules.vain_calls import find_unanswered_calls
 from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook, read_playbook
+from assistant.diagnosis.shells import read_shell_ports, shell_facts
 from assistant.diagnosis.standing import Standing
 from assistant.facts.devices import is_known_port, name_service
 from assistant.facts.fact import Fact, Value, kind_of, listed, make_fact, plural
@@ -292,7 +293,13 @@ def find_unread(view: TrafficView, device: str) -> dict[str, Value]:
     ends = ["proto", "port", "other"]
     proto, port, other = size[unread].groupby([flows[one] for one in ends]).sum().idxmax()
     service = name_service(str(proto), int(port))
-    return {"unread_share": share, "service": service, "peer": view.name_of(str(other))}
+    known = read_shell_ports().get(int(port)) if proto == "tcp" else None
+    return {
+        "unread_share": share,
+        "service": service,
+        "peer": view.name_of(str(other)),
+        "known": f" and whose port is known for {known.known_for}" if known else "",
+    }
 
 
 # ---- The health of a device in words ----
@@ -348,6 +355,7 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
             wanted = "ails" if health.reason == "ails" else "codes"
             telling = next((one for one in told if kind_of(one) == wanted), facts[0])
             known |= telling.values | {"what": telling.text}
+        facts = shell_facts(view, health.address) if health.reason == "unread" else facts
         return Condition(make_fact("condition", sentence, known), tuple(facts), checks)
     if not health.reason and health.slight:
         headline = make_fact("condition", playbook.healthy, {"name": values["name"]})

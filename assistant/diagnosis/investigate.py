@@ -20,8 +20,9 @@ from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import end_facts, health_fact, newcomer_facts, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
+from assistant.facts.notices import notice_facts
 from assistant.facts.profiles import PROFILES
-from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
+from assistant.facts.sensor import find_blindness, sensor_facts
 from assistant.questions.entities import (
     Mention,
     list_addresses,

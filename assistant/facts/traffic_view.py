@@ -36,7 +36,7 @@ class TrafficView:
             slot), and the same of the packets of either side: ``src_first_s src_last_s
             dst_first_s dst_last_s``.
         evidence: as in the capture, but for what was sent again and tells of no loss.
-        delays, sessions, exchanges, quality: as in the capture.
+        delays, sessions, exchanges, transfers, notices, quality: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -60,6 +60,8 @@ class TrafficView:
         self.delays = capture.delays
         self.sessions = capture.sessions
         self.exchanges = capture.exchanges
+        self.notices = capture.notices
+        self.transfers = capture.transfers
         self.quality = capture.quality
         self.records = capture.records
         self.samples = samples

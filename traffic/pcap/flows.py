@@ -42,6 +42,7 @@ from traffic.pcap.tcp import (
     read_segments,
     render_histories,
 )
+from traffic.pcap.transfers import read_transfers
 
 _TCP_SILENCE_S = 300.0  # tcp_inactivity_timeout
 # port_inactivity_timeouts: FTP, SSH, Telnet, rlogin, IMAP wait for people.
@@ -245,6 +246,9 @@ def make_piece(packets: Packets) -> Piece:
         exchanges=join_exchanges(
             make_exchanges(content, packets, number),
             make_exchanges(frames.content, frames.packets, np.full(len(frames.services), -1)),
+        ),
+        transfers=read_transfers(
+            packets, work, flows["service"], (flows["conn_state"] == "SF").to_numpy(), number
         ),
         said=hear_devices(packets, content, frames),
         seen=see_packets(packets, work, segments, frames.unread),

@@ -46,6 +46,7 @@ from traffic.pcap.pieces import Piece, join_pieces
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.records import Records, read_pieces
 from traffic.pcap.sensor import Pause, find_pauses, make_holes, weigh_pause
+from traffic.transfers import empty_transfers
 
 PART_PACKETS = 400_000
 _MOST_PARTS = 128  # two files of each are open at once
@@ -87,7 +88,12 @@ def read_large(
             arp = packets.arp  # all of it lies in the last part
             piece = make_piece(packets)
             if not whole:
-                piece = replace(piece, sessions=empty_sessions(), exchanges=empty_exchanges())
+                piece = replace(
+                    piece,
+                    sessions=empty_sessions(),
+                    exchanges=empty_exchanges(),
+                    transfers=empty_transfers(),
+                )
             pieces.append(piece)
             del packets, piece, tables
         holes = make_holes(parts.clock_steps, _find_pauses(parts, times))

@@ -19,6 +19,11 @@ from traffic.pcap.identities import Said, name_identities
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.unread import note_unread
 from traffic.pcap.sensor import Seen, make_quality
+from traffic.transfers import join_transfers
+
+_TABLES = (
+    "flows", "activity", "evidence", "delays", "sessions", "exchanges", "transfers", "first",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Piece:
     Attributes:
         flows: as in ``Capture``, without ``uid``.
         first: ``file frame`` of the first packet of each flow.
-        activity, evidence, sessions, exchanges: as in ``Capture``, with flows as numbered here.
+        activity, evidence, sessions, exchanges, transfers: as in ``Capture``, with flows as numbered here.
         delays: as in ``Capture``, with addresses by number.
         said: what devices say of themselves.
         seen: what the sensor saw.
@@ -42,6 +47,7 @@ class Piece:
     delays: pd.DataFrame
     sessions: pd.DataFrame
     exchanges: pd.DataFrame
+    transfers: pd.DataFrame
     said: Said
     seen: Seen
     frame_copies: int
@@ -67,16 +73,13 @@ def join_pieces(
     said, seen = [piece.said for piece in pieces], [piece.seen for piece in pieces]
     copies = sum(piece.frame_copies for piece in pieces)
     quality = make_quality(seen, addresses, envelopes, holes)
-    tables = {
-        name: [getattr(piece, name) for piece in pieces]
-        for name in ("flows", "activity", "evidence", "delays", "sessions", "exchanges", "first")
-    }
+    tables = {name: [getattr(piece, name) for piece in pieces] for name in _TABLES}
     pieces.clear()
     del seen
     numbers = _number_flows(tables["flows"], tables.pop("first"))
     flows = _join(tables.pop("flows"), np.argsort(np.concatenate(numbers)))
     flows.insert(1, "uid", "C" + pd.Series(np.arange(len(flows)) + 1).astype("str").str.zfill(8))
-    for name in ("activity", "sessions", "exchanges"):
+    for name in ("activity", "sessions", "exchanges", "transfers"):
         for table, number in zip(tables[name], numbers, strict=True):
             flow = table["flow"].to_numpy()
             # Of what has no flow the number stays: -1.
@@ -94,6 +97,7 @@ def join_pieces(
         if sessions
         else empty_sessions(),
         exchanges=join_exchanges(*tables.pop("exchanges")),
+        transfers=join_transfers(*tables.pop("transfers")),
         identities=name_identities(said, flows),
         notes=(*notes, *said_notes),
         quality=quality,

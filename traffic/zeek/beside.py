@@ -14,6 +14,7 @@ from traffic.zeek.columns import Kind
 from traffic.zeek.logs import read_log
 from traffic.zeek.notices import NOTICE_KINDS, make_notices
 from traffic.zeek.protocols import LOGS
+from traffic.zeek.transfers import FILE_KINDS
 
 # A row beside that lies further than this outside the connections is of another time: of a clock
 # that was wrong, or of a log that was put there.
@@ -38,6 +39,16 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What a sensor says of itself: as sentences, and as ``traffic.quality.Quality`` has it."""
+
+    notes: tuple[str, ...]
+    reports: pd.DataFrame
+    lost_share: float = np.nan
+    most_lost_share: float = np.nan
+
+
+@dataclass(frozen=True)
 class Beside:
     """What the logs beside a conn.log tell.
 
@@ -46,17 +57,22 @@ class Beside:
         exchanges: rows by protocol, for ``traffic.zeek.exchanges.make_exchanges``.
         notices: of notice.log.
         notes: what was skipped, and what weird.log and capture_loss.log say.
+        http: rows of http.log, for ``traffic.zeek.transfers.make_transfers``.
+        files: rows of files.log likewise.
         has_dns: whether a dns.log is among them.
-        logs, reports: as ``traffic.quality.Quality`` has them.
+        logs: as ``traffic.quality.Quality`` has them.
+        counted: what the sensor says of itself.
     """
 
     evidence: pd.DataFrame
     exchanges: dict[str, pd.DataFrame]
     notices: pd.DataFrame
+    http: pd.DataFrame
+    files: pd.DataFrame
     notes: tuple[str, ...]
     has_dns: bool
     logs: pd.DataFrame
-    reports: pd.DataFrame
+    counted: Counted
 
 
 def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = None) -> Beside:
@@ -71,6 +87,7 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
     """
     missing: list[pd.Series] = []
     evidence: list[pd.DataFrame] = []
+    http: list[pd.DataFrame] = []
     exchanges: dict[str, list[pd.DataFrame]] = {}
     notes: list[str] = []
     read: set[str] = set()
@@ -87,6 +104,8 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
             logs.append([path.name, rows["ts"].min(), rows["ts"].max(), len(rows)])
             if uids is not None and "uid" in rows:
                 missing.append(rows.loc[rows["uid"].notna() & ~rows["uid"].isin(uids), "ts"])
+            if name == "http":
+                http.append(rows)
             if form.evidence:
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
                 evidence.append(form.evidence(rows.assign(slot=slot)))
@@ -102,11 +121,22 @@ def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = 
         join_evidence(evidence),
         joined,
         notices,
+        pd.concat(http, ignore_index=True) if http else pd.DataFrame(),
+        read_files(conn_logs, notes) if http else pd.DataFrame(),
         tuple(notes),
         "dns" in read,
         _find_early(logs, missing),
-        counted.reports,
+        counted,
     )
+
+
+def read_files(conn_logs: Sequence[Path], notes: list[str]) -> pd.DataFrame:
+    """The rows of files.log beside conn logs, the columns of ``FILE_KINDS``."""
+    parts = [
+        _read(path, FILE_KINDS, ("ts", "fuid"), notes) for path in siblings(conn_logs, "files")
+    ]
+    found = [part for part in parts if part is not None]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def _find_early(logs: list[list], missing: Sequence[pd.Series]) -> pd.DataFrame:
@@ -251,36 +281,51 @@ def note_far(notices: pd.DataFrame, span: Span) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Counted:
-    """What a sensor says of itself: as sentences, and as ``source name count``."""
-
-    notes: tuple[str, ...]
-    reports: pd.DataFrame
-
-
 def read_counted(conn_logs: Sequence[Path]) -> Counted:
     """What weird.log, notice.log and capture_loss.log say."""
     notes: list[str] = []
     reports: list[list] = []
-    for name, column in (("weird", "name"), ("notice", "note"), ("capture_loss", "percent_lost")):
+    for name, column in (("weird", "name"), ("notice", "note")):
         for path in siblings(conn_logs, name):
             rows = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
             if rows is None or not len(rows):
                 continue
             values = rows[column].dropna()
-            if name == "capture_loss":
-                lost = pd.to_numeric(values, errors="coerce")
-                if lost.max() > 0:
-                    missed = f"up to {lost.max():.1f} % of the traffic"
-                    notes.append(f"{path.name}: Zeek itself missed {missed}.")
-                    reports.append([path.name, f"missed {missed}", int((lost > 0).sum())])
-                continue
             # Names come from the log's text: only what looks like an identifier is repeated.
             counts = values[values.str.fullmatch(r"[A-Za-z0-9_:.-]{1,60}")].value_counts()
             reports += [[path.name, value, n] for value, n in counts.items()]
             top = ", ".join(f"{value} ({n:,})" for value, n in counts.head(3).items())
             most = f", most of them {top}" if top else ""
             notes.append(f"{path.name} beside it holds {len(values):,} rows{most}.")
+    losses = [
+        rows
+        for path in siblings(conn_logs, "capture_loss")
+        if (rows := _read(path, _LOSS_KINDS, ("ts", "percent_lost"), notes)) is not None
+    ]
+    share, worst = _measure_loss(losses)
+    if worst > 0:
+        missed = f"up to {100 * worst:.1f} % of the traffic"
+        notes.append(f"capture_loss.log: Zeek itself missed {missed}.")
+        times = sum(int((rows["percent_lost"] > 0).sum()) for rows in losses)
+        reports.append(["capture_loss.log", f"missed {missed}", times])
     table = pd.DataFrame(reports, columns=["source", "name", "count"])
-    return Counted(tuple(notes), table.astype({"source": "str", "name": "str", "count": "int64"}))
+    table = table.astype({"source": "str", "name": "str", "count": "int64"})
+    return Counted(tuple(notes), table, share, worst)
+
+
+_LOSS_KINDS: dict[str, Kind] = {
+    "ts": "number", "percent_lost": "number", "gaps": "number", "acks": "number",
+}  # fmt: skip
+
+
+def _measure_loss(losses: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """How much of what was acknowledged was missed in all and in the worst interval, as shares; NaN
+    where nothing was measured."""
+    rows = pd.concat(losses, ignore_index=True) if losses else pd.DataFrame()
+    if rows.empty or rows["percent_lost"].isna().all():
+        return float("nan"), float("nan")
+    lost = (rows["percent_lost"] / 100).clip(0, 1)
+    # An interval counts by what was acknowledged in it; a log that does not say so, evenly.
+    weight = rows["acks"].where(rows["percent_lost"].notna())
+    weight = weight if weight.sum() > 0 else lost.notna().astype(float)
+    return float((lost * weight).sum() / weight.sum()), float(lost.max())

@@ -23,6 +23,7 @@ from traffic.zeek.columns import Kind, decode, matches, numbers
 from traffic.zeek.exchanges import make_exchanges
 from traffic.zeek.logs import Log, read_log
 from traffic.zeek.sessions import make_sessions
+from traffic.zeek.transfers import make_transfers
 
 # ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
 
@@ -225,12 +226,20 @@ def read_zeek(path: Path | str, kept: KeptLogs | None = None) -> Capture:
     end_s = float(np.fmax((flows["ts"] + flows["duration"]).max(), flows["ts"].max()))
     beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s), flows["uid"])
     logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
-    quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
+    counted = beside.counted
+    quality = replace(
+        assess_flows(flows),
+        logs=logs,
+        reports=counted.reports,
+        lost_share=counted.lost_share,
+        most_lost_share=counted.most_lost_share,
+    )
     return replace(
         make_capture(flows, beside, kept.find_evidence(not beside.has_dns) if kept else None),
         quality=quality,
         sessions=make_sessions(flows, end_s),
         exchanges=make_exchanges(beside.exchanges, flows),
+        transfers=make_transfers(beside.http, beside.files, flows),
         notices=beside.notices,
         notes=(*notes, *beside.notes),
     )

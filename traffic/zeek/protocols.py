@@ -136,7 +136,13 @@ LOGS: dict[str, LogForm] = {
     "dns": LogForm("dns", _columns("query", "rcode rtt"), exchanges.read_dns, _dns),
     "http": LogForm(
         "http",
-        _columns("method", "status_code response_body_len", sets="resp_mime_types"),
+        {
+            **_columns(
+                "method host", "status_code request_body_len response_body_len",
+                sets="resp_mime_types resp_fuids",
+            ),
+            "uri": "unique",
+        },
         exchanges.read_http,
     ),
     "modbus_detailed": LogForm(

@@ -7,14 +7,14 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import END, measure_part
 from assistant.diagnosis.spans import find_end, find_start
-from assistant.facts.devices import name_service
+from assistant.facts.devices import is_known_port, name_service
 from assistant.facts.fact import Fact, Value
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import MAX_CHARS
 from assistant.questions.times import Span
 from traffic.plant import is_group
 
-_LEAST_BYTES = 100_000
+_LEAST_BYTES, _SMALL_BYTES = 100_000, 10_000
 _GAP_S = 30.0  # a transfer of several connections pauses for less
 _MOST_SHARE = 0.5  # of the capture: what lasts longer is what always flows, a video stream
 _MOST, _MOST_FLOWS = 5, 200
@@ -26,6 +26,7 @@ TRANSFER = re.compile(
     r"|cop(?:y|ied|ies)|file transfers?|uebertragung\w*|hochgeladen|sicherung\w*|transferencia\w*|copia\w*"
     r"|(?:went|goes|go|gone|going|sent) out|(?:leave|leaves|left|leaving) (?:the|our) (?:plant|network|site|house))\b"
 )
+_TO_IT = re.compile(r"\b(?:to|into|onto|on|auf|en) dev\b")
 _IT = re.compile(r"\b(?:it|he|she|its|er|sie)\b")
 # "how big was the backup?" is asked of the largest that there was.
 _SIZE = re.compile(
@@ -71,6 +72,16 @@ def answer_transfer(asked: Asked) -> Answer | None:
     if {"why", "most"} & set(plain.split()):
         return None
     found = _find_transfers(asked, asked.span, out=bool(_OUT.search(words)))
+    if (
+        not found and asked.polar and query.names_device
+    ):  # a small file is one too, at a port of its own
+        small = _find_transfers(asked, asked.span, out=False, least_bytes=_SMALL_BYTES)
+        to_it = bool(_TO_IT.search(plain))
+        found = [
+            one
+            for one in small
+            if not is_known_port(one.port) and (one.receiver == asked.device or not to_it)
+        ]
     if not found:
         return _deny(asked, asked.span) if asked.span is not None else None
     first, *others = (_describe(asked, one) for one in found[:_MOST])
@@ -86,7 +97,9 @@ def _choose_about(asked: Asked, first: _Transfer) -> str:
     return asked.device if asked.device in ends else first.sender
 
 
-def _find_transfers(asked: Asked, span: Span | None, *, out: bool) -> list[_Transfer]:
+def _find_transfers(
+    asked: Asked, span: Span | None, *, out: bool, least_bytes: int = _LEAST_BYTES
+) -> list[_Transfer]:
     """Transfers, or only those that left the plant, the largest first; those that went on in a time, at the
     minute that was named where one was."""
     view = asked.view
@@ -115,7 +128,7 @@ def _find_transfers(asked: Asked, span: Span | None, *, out: bool) -> list[_Tran
     bursts["receiver"] = bursts["dst"].where(forth, bursts["src"])
     bursts["sent"] = bursts[["out", "back"]].max(axis=1)
     brief = bursts["end_s"] - bursts["start_s"] <= _MOST_SHARE * view.span_s
-    bursts = bursts[brief & (bursts["sent"] >= _LEAST_BYTES)]
+    bursts = bursts[brief & (bursts["sent"] >= least_bytes)]
     if out:
         left = bursts[~bursts["receiver"].isin(view.own | view.local)]
         bursts = left if len(left) or span is not None else bursts

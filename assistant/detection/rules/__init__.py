@@ -52,7 +52,12 @@ from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.restarts import find_restarts
 from assistant.detection.rules.rhythms import find_stopped_senders, find_thin_streams
 from assistant.detection.rules.rule import Rule, RuleHit
-from assistant.detection.rules.scans import find_arp_scans, find_scans, find_version_scans
+from assistant.detection.rules.scans import (
+    find_arp_scans,
+    find_reported,
+    find_scans,
+    find_version_scans,
+)
 from assistant.detection.rules.sessions import (
     find_breaking_sessions,
     find_closed_ports,
@@ -150,6 +155,15 @@ RULES = (
     _plain(find_scans, confirms="port_scan host_scan"),
     _plain(find_version_scans, confirms="version_scan"),
     _plain(find_arp_scans, suggests="arp_scan"),
+    # What packets show of the same says more; there the notice stands beside it.
+    Rule(
+        find_reported,
+        suggests=_kinds("reported"),
+        headlines=_kinds("reported"),
+        yields_to=_kinds(
+            "port_scan host_scan version_scan arp_scan login_refused turned_away probe"
+        ),
+    ),
     replace(
         _plain(find_vain_calls, suggests="nameless cut_off"),
         headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open

@@ -41,10 +41,10 @@ _SENTENCES = {
     "no_hello": "That went to a port of TLS, where a server speaks before any data come, and this one said nothing: it "
     "was not TLS.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
-    "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, each answered with little.",
+    "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, {answered}.",
     "rhythm_kept": "{device} calls {target}, outside the plant, about every {spacing_s} (half of the calls keep to it "
     "within {jitter_s}) and says the same amount each time, as a program does: {attempts:call} between {first_time_s} "
-    "and {last_time_s}, each answered with little.",
+    "and {last_time_s}, {answered}.",
     "named_others": "It looks other things up by name, and before the first of these calls nothing that leads there: "
     "what it looks up all the time, or what led it elsewhere.",
     "began_late": "It made none of these calls in the first {known_s} that it was seen.",
@@ -234,15 +234,25 @@ def _read_clockwork(
     met = first_contact(view, device, target, rows["port"].unique(), float(begun[0]))
     if jitter > uneven * middle or not little or (met.named and not few):
         return None
+    answered = int(attempts["answered"].any().sum())
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
         "controller": view.endpoint(rows),
         "attempts": len(begun),
-        "sessions": int(attempts["answered"].any().sum()),
+        "sessions": answered,
+        "left": len(begun) - answered,
+        "answered": _word_answered(answered, len(begun) - answered),
         "spacing_s": middle,
         "jitter_s": jitter,
         "known_s": met.known_s,
     }
+
+
+def _word_answered(answered: int, left: int) -> str:
+    """How calls were answered, true of each of them."""
+    if not left:
+        return "each answered with little"
+    return f"{answered:,} of them answered with little and {left:,} not at all"
 
 
 def _is_alike(rows: pd.DataFrame) -> bool:

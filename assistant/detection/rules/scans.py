@@ -1,10 +1,11 @@
 """Who looks around: many ports or hosts tried in vain, however fast or slow, and many protocols
-tried at one port."""
+tried at one port; and whom the sensor's own notices call a scanner or a guesser of passwords."""
 
 import pandas as pd
 
-from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
+from assistant.facts.notices import select_zeeks, word_acts
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.spells import first_and_last
 from assistant.facts.traffic_view import TrafficView
@@ -31,7 +32,12 @@ _SENTENCES = {
     "refused, {unanswered} without an answer. That is a scan for hosts.",
     "arp_scan": "{source} asks by ARP for {hosts:address} within {span_s}, starting at {start_time_s}, of which "
     "{unanswered} have no owner. That is a scan for hosts.",
+    "reported": "The sensor's notice.log names {source}: {what}, from {start_time_s} to {end_time_s}.",
+    "reported, at": "The sensor's notice.log names {source}, against {targets}: {what}, from {start_time_s} to "
+    "{end_time_s}.",
 }
+# What of a notice's claims is an attack by whoever it names, in the sensor's own scripts.
+_REPORTED = {"scan": "recon", "guessing": "brute_force"}
 
 
 def find_scans(view: TrafficView) -> list[RuleHit]:
@@ -147,6 +153,35 @@ def find_arp_scans(view: TrafficView) -> list[RuleHit]:
         peers = tuple(map(str, by_count(busy["dst"])[:20]))
         hits.append(RuleHit(str(src), "recon", "source", (fact,), peers, slots_of(busy)))
     return hits
+
+
+def find_reported(view: TrafficView) -> list[RuleHit]:
+    """Whom Zeek's own notices name as one who scans or guesses passwords, within the capture.
+
+    Who looks for a way through the network (traceroute) scans nothing, and alerts of other detectors
+    are theirs.
+    """
+    rows = select_zeeks(view.notices)
+    rows = rows[rows["ts"].between(view.start_s, view.end_s) & rows["src"].notna()]
+    hits = []
+    for claim, label in _REPORTED.items():
+        mine = rows[
+            (rows["claim"] == claim) & ~rows["type"].astype("str").str.contains("(?i:trace)")
+        ]
+        for source, each in mine.groupby("src"):
+            hits.append(_make_reported(view, str(source), label, each))
+    return hits
+
+
+def _make_reported(view: TrafficView, source: str, label: str, rows: pd.DataFrame) -> RuleHit:
+    targets = tuple(map(str, by_count(rows["dst"].dropna())[:50]))
+    acts = word_acts(rows)
+    values: dict[str, Value] = {
+        "source": view.name_of(source), "what": acts.text, "targets": view.names_of(targets),
+        "start_time_s": float(rows["ts"].min()), "end_time_s": float(rows["ts"].max()), **acts.values,
+    }  # fmt: skip
+    fact = make_fact("reported", _SENTENCES["reported, at" if targets else "reported"], values)
+    return RuleHit(source, label, "source", (fact,), targets, slots_at(rows["ts"]))
 
 
 def _busy_askers(failed: pd.DataFrame) -> set[str]:
