@@ -173,7 +173,10 @@ def _read_protocol(
     services: dict[int, str],
     said: list[pd.DataFrame],
 ) -> pd.DataFrame:
+    # What shares an envelope with another protocol is found by that one's reader, which comes first.
+    shared = [flow for flow, service in services.items() if service == protocol.name]
     named = (flows["service"] == protocol.name).to_numpy()
+    named = named | np.isin(np.arange(len(named)), shared)
     hinted = (flows["service"] == "").to_numpy() & flows["server_port"].isin(protocol.ports)
     chosen = (named | hinted) & flows["transport"].isin(protocol.transports).to_numpy()
     if not chosen.any():

@@ -16,6 +16,7 @@ from traffic.pcap.protocols.iec104 import IEC104
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.mail import IMAP, POP3, SMTP
 from traffic.pcap.protocols.melsec import MELSOFT, SLMP
+from traffic.pcap.protocols.mms import MMS
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.ntp import NTP
@@ -32,6 +33,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     MODBUS,
     MQTT,
     S7COMM,
+    MMS,  # what the reader of S7comm finds to be an ISO session
     ENIP,
     CIP_IO,
     OPCUA,

@@ -45,7 +45,7 @@ def note_unread(services: pd.Series, protocols: tuple[Protocol, ...]) -> tuple[s
         protocols: all that are known.
     """
     unread = {one.name for one in protocols if one.read is None and one.identify is None}
-    unread |= {name for one in protocols for name in one.others}
+    unread |= {name for one in protocols for name in one.others} - {one.name for one in protocols}
     counts = services[services.isin(sorted(unread))].value_counts()
     if counts.empty:
         return ()
