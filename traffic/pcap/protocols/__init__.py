@@ -24,6 +24,7 @@ from traffic.pcap.protocols.opcua import OPCUA
 from traffic.pcap.protocols.profinet import PROFINET
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
+from traffic.pcap.protocols.smb import SMB
 from traffic.pcap.protocols.synchrophasor import SYNCHROPHASOR
 from traffic.pcap.protocols.unread import UNREAD
 
@@ -46,6 +47,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     SMTP,
     POP3,
     IMAP,
+    SMB,
     LLDP,
     DNP3,
     IEC104,

@@ -98,13 +98,36 @@ def _read_addresses(messages: Messages, is_answer: np.ndarray) -> np.ndarray:
     return found
 
 
+_NETBIOS_BYTES = 32  # of a coded name
+_HALVES = frozenset(range(ord("A"), ord("P") + 1))
+_PLAIN_SUFFIXES = (0x00, 0x20)  # a workstation and a file server: the name says enough
+
+
+def read_netbios_name(coded: bytes) -> str:
+    """A name of NetBIOS, each byte of which is sent as two letters (RFC 1001, 14.1); what it is for
+    is its last byte.
+
+    >>> read_netbios_name(b"ECEBEJEEFFCACACACACACACACACACAAA"), read_netbios_name(b"CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+    ('baidu', '*')
+    >>> read_netbios_name(b"FAEMEBEOFECACACACACACACACACACABM")
+    'plant<1c>'
+    """
+    name = bytes((coded[i] - 65) << 4 | coded[i + 1] - 65 for i in range(0, _NETBIOS_BYTES, 2))
+    text = read_text(name[:-1].rstrip(b" \0").lower())
+    return text if name[-1] in _PLAIN_SUFFIXES else f"{text}<{name[-1]:02x}>"
+
+
 def _read_name(name: bytes) -> str:
-    """Labels, each after its length, joined by dots.
+    """Labels, each after its length, joined by dots; that of NetBIOS read.
 
     >>> _read_name(b"\\3www\\7example\\3com\\0\\0\\1")
     'www.example.com'
     """
     labels = []
+    if len(name) > _NETBIOS_BYTES and name[0] == _NETBIOS_BYTES:
+        coded = name[1 : 1 + _NETBIOS_BYTES]
+        if _HALVES.issuperset(coded):  # no name of DNS looks so
+            labels, name = [read_netbios_name(coded)], name[1 + _NETBIOS_BYTES :]
     while name and 0 < name[0] < 64:
         labels.append(read_text(name[1 : 1 + name[0]].lower()))
         name = name[1 + name[0] :]

@@ -382,8 +382,8 @@ def _add_associations(messages: Messages, data: np.ndarray, columns: dict[str, n
 def _read_name(name: bytes) -> str:
     """A name as IEC 61850 writes it: the domain, then what is named in it.
 
-    >>> _read_name(b"\x1a\4LD0A\x1a\x09LLN0$BR$r")
-    'LD0A/LLN0$BR$r'
+    >>> _read_name(b"\\x1a\\4LD0A\\x1a\\7LLN0$BR")
+    'LD0A/LLN0$BR'
     """
     parts = []
     while len(name) > 2 and name[0] in _NAMES:
