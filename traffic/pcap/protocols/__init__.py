@@ -22,6 +22,7 @@ from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.ntp import NTP
 from traffic.pcap.protocols.opcua import OPCUA
 from traffic.pcap.protocols.profinet import PROFINET
+from traffic.pcap.protocols.profinet_cm import PROFINET_CM
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
 from traffic.pcap.protocols.smb import SMB
@@ -54,6 +55,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     DHCP,
     GOOSE,
     PROFINET,
+    PROFINET_CM,
     HARTIP,
     SYNCHROPHASOR,
     SLMP,
