@@ -72,6 +72,7 @@ class TrafficView:
         self.live = False
         self.whole_since_s = float("-inf")
         self.contacts: Mapping[End, Contact] = {}
+        self._identities = capture.identities
         self._macs = _read_macs(capture.flows)
         self._openers = _read_macs(capture.flows, _SIDES[:1])
         shared = any(len(macs) > 1 for macs in self._macs.values())
@@ -109,10 +110,19 @@ class TrafficView:
         """Hardware addresses from which an address opened connections."""
         return sorted(self._openers.get(address, ()))
 
+    def hosts_at(self, mac: str) -> list[str]:
+        """Addresses that were seen with a hardware address, link-local ones too."""
+        return sorted(one for one, macs in self._macs.items() if mac in macs and one not in _NOBODY)
+
+    def own_name_of(self, mac: str) -> str:
+        """What a machine calls itself by DHCP, LLDP or PROFINET; "" where nothing tells."""
+        told = self._identities
+        mine = told["device"].isin([mac, *self.hosts_at(mac)]) & (told["field"] == "name")
+        return str(told.loc[mine, "value"].iloc[0]) if mine.any() else ""
+
     def addresses_at(self, mac: str) -> list[str]:
         """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""
-        found = (one for one, macs in self._macs.items() if mac in macs)
-        return sorted(one for one in found if not is_link_local(one) and one != "::")
+        return [one for one in self.hosts_at(mac) if not is_link_local(one)]
 
     @cached_property
     def openers_by_mac(self) -> dict[str, tuple[str, ...]]:
