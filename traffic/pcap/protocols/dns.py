@@ -36,6 +36,7 @@ RESPONSE_CODES = {
 _CODE_NAMES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 _A, _CNAME, _POINTER, _MOST_ALIASES = 1, 5, 0xC0, 3
 _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
+TELLS = 0x80  # function of what answers there, or announces itself unasked
 
 
 def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -66,7 +67,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         np.where((opcode == 0) & (messages.held >= 12), role, SKIP),
         key=messages.u16(0),
         kind=READ,
-        function=opcode,
+        function=np.where(multicast & is_answer, TELLS, opcode),
         code=np.where(is_answer & ~multicast, flags & 15, -1),
         value=_read_addresses(messages, is_answer & ~multicast),
         name_at=12,
@@ -160,7 +161,7 @@ DNS = Protocol(
     message_bytes=_message_bytes,
     head_bytes=2,
     read=_read,
-    functions={0: "query"},
+    functions={0: "query", TELLS: "answer"},
     refusals=RESPONSE_CODES,
     failed=frozenset({2}),
     say_code=_say_code,

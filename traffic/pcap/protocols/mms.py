@@ -428,8 +428,9 @@ def _identify(messages: Messages) -> list[Identity]:
 
 MMS = Protocol(
     name="mms",
+    decoder="tpkt",
     transports=(TCP,),
-    ports=(102,),
+    ports=(),  # what is not understood at port 102 is counted by the reader of S7comm
     fits=_fits,
     message_bytes=message_bytes,
     head_bytes=HEAD_BYTES,
@@ -438,6 +439,8 @@ MMS = Protocol(
     kinds=_KINDS,
     refusals=REFUSALS,
     interrupts=frozenset({41, 43, 44}),
+    halts=frozenset({41, 44}),
+    resumes=frozenset({40, 42}),
     busy=frozenset({_ACCESS + 2, _ADDED + 12, _SERVICE | 0xB02, _REJECT + 6, COTP_CODE + 129}),
     denied=frozenset(
         {

@@ -7,6 +7,8 @@ is RFC 1006, COTP is ISO 8073 class 0:
     TPKT 4 | COTP DT 3 | 0x32 type reference lengths 10 | error 2, in answers | parameters | data
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -41,6 +43,7 @@ from traffic.pcap.protocols.protocol import (
     Protocol,
     first_alike,
     make_rows,
+    read_text,
     select_distinct,
     select_kinds,
     share_flow,
@@ -49,7 +52,13 @@ from traffic.pcap.protocols.written import read_s7comm
 
 # Jobs by their function, and userdata as 0x1000 + group * 256 + function.
 _READ_VAR, _WRITE_VAR, _DOWNLOAD, _START_UPLOAD, _PI, _STOP = 0x04, 0x05, 0x1A, 0x1D, 0x28, 0x29
-_READ_SZL = 0x1401
+_RESET, _READ_SZL = 0x110C, 0x1401
+# Program invocations by what they invoke.
+_START, _COPY, _COMPRESS, _ACTIVATE, _DELETE = range(0x2801, 0x2806)
+_INVOKED = {
+    b"P_PROGRAM": _START, b"_MODU": _COPY, b"_GARB": _COMPRESS, b"_INSE": _ACTIVATE, b"_INS2": _ACTIVATE,
+    b"_DELE": _DELETE,
+}  # fmt: skip
 FUNCTIONS = {
     0x00: "CPU services",
     _READ_VAR: "read variables",
@@ -60,7 +69,12 @@ FUNCTIONS = {
     _START_UPLOAD: "start upload",
     0x1E: "upload",
     0x1F: "end upload",
-    _PI: "program invocation (start, activate or delete blocks)",
+    _PI: "program invocation",
+    _START: "start program",
+    _COPY: "copy RAM to ROM",
+    _COMPRESS: "compress memory",
+    _ACTIVATE: "activate blocks",
+    _DELETE: "delete blocks",
     _STOP: "stop PLC",
     **COTP_FUNCTIONS,
     0xF0: "set up communication",
@@ -69,7 +83,7 @@ FUNCTIONS = {
     0x1108: "modify variable",
     0x1109: "force",
     0x110A: "breakpoint",
-    0x110C: "memory reset",
+    _RESET: "memory reset",
     0x1201: "cyclic transfer",
     0x1204: "unsubscribe",
     0x1301: "list blocks",
@@ -157,7 +171,7 @@ _KINDS = {
            _READ_SZL, 0x1701, 0x1703),
     WRITE: (_WRITE_VAR, 0x1108, 0x1109, 0x1702, 0x1704),
     # Blocks of a download are fetched by the PLC itself (0x1B, 0x1C): that is nobody's command.
-    CONTROL: (_DOWNLOAD, _PI, _STOP, 0x110C, 0x1F01),
+    CONTROL: (_DOWNLOAD, _PI, *range(_START, _DELETE + 1), _STOP, _RESET, 0x1F01),
     SESSION: (CONNECT, DISCONNECT, 0xF0, 0x1501),
 }  # fmt: skip
 _FILES = (_DOWNLOAD, 0x1B, 0x1C, _START_UPLOAD)
@@ -165,6 +179,10 @@ _JOB, _ACK, _ACK_DATA, _USERDATA = 1, 2, 3, 7  # what Siemens calls ROSCTR
 _OK = 0xFF
 _MOST_ITEMS = 20  # of a read or write, by the longest message that PLCs agree to
 _NAME_BYTES = 32
+_BLOCKS = {
+    b"08": "OB", b"0A": "DB", b"0B": "SDB", b"0C": "FC", b"0D": "SFC", b"0E": "FB", b"0F": "SFB",
+}  # fmt: skip
+_FILE_NAME = re.compile(rb"[_$](0[8A-F])(\d{5})[ABP]")
 _AREA, _SZL = 40, 1 << 32  # places in ``target``
 _OTHERS = ("s7comm-plus", "mms", "cotp")
 _SHOWN = {0x81: "I", 0x82: "Q", 0x83: "M", 0x80: "P", 0x86: "L", 0x87: "V"}
@@ -235,6 +253,7 @@ def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str
     identify = np.isin(szl >> 16 & 0xFF, (0x11, 0x1C)) & (szl >= 0)
     target, value = _read_items(messages, s7 & (rosctr == _JOB), function)
     name_at, name_bytes = _find_name(messages, s7 & (rosctr == _JOB), function)
+    function = _read_invoked(messages, function, name_at, name_bytes)
     return {
         "role": role,
         "key": messages.u16(11),
@@ -264,17 +283,42 @@ def _read_items(
 def _find_name(
     messages: Messages, jobs: np.ndarray, function: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the name of a block (``_0A00001P``) or of an invoked program (``P_PROGRAM``) stands."""
+    """Where the name of a block (``_0A00001P``) or of what is invoked (``P_PROGRAM``) stands; a stop
+    names the program alone."""
     at, size = np.full(len(messages), -1), np.zeros(len(messages), np.int64)
     files = jobs & np.isin(function, _FILES)
-    stops, invokes = jobs & (function == _STOP), np.flatnonzero(jobs & (function == _PI))
+    invokes = np.flatnonzero(jobs & (function == _PI))
     at[files], size[files] = 26, messages.u8(25)[files]
-    at[stops], size[stops] = 24, messages.u8(23)[stops]
     if len(invokes):
         some = messages.take(invokes)
         place = 27 + np.maximum(some.u16(25), 0)
         at[invokes], size[invokes] = place + 1, some.u8(place)
     return at, np.clip(size, 0, _NAME_BYTES)
+
+
+def _read_invoked(
+    messages: Messages, function: np.ndarray, name_at: np.ndarray, name_bytes: np.ndarray
+) -> np.ndarray:
+    """The functions, those of invocations by what they invoke."""
+    rows = np.flatnonzero((function == _PI) & (name_at >= 0))
+    if not len(rows):
+        return function
+    names = messages.take(rows).bytes(name_at[rows], _NAME_BYTES)
+    names *= np.arange(_NAME_BYTES) < name_bytes[rows, None]
+    texts = (one.tobytes().rstrip(b"\0") for one in names)
+    function = function.copy()
+    function[rows] = [_INVOKED.get(text, _PI) for text in texts]
+    return function
+
+
+def _read_name(name: bytes) -> str:
+    """A block as engineers write it, where a file of the CPU is named.
+
+    >>> _read_name(b"_0A00001P"), _read_name(b"$0B00000A"), _read_name(b"P_PROGRAM")
+    ('DB1', 'SDB0', 'P_PROGRAM')
+    """
+    block = _FILE_NAME.fullmatch(name)
+    return f"{_BLOCKS[block[1]]}{int(block[2])}" if block else read_text(name)
 
 
 def _read_code(
@@ -380,9 +424,12 @@ S7COMM = Protocol(
     kinds=_KINDS,
     refusals=REFUSALS,
     failed=frozenset({0x01, 0x011B, 0x0140, 0x0141, 0x8301, 0x8302}),
-    interrupts=frozenset({_STOP}),
+    interrupts=frozenset({_STOP, _RESET}),
+    halts=frozenset({_STOP}),
+    resumes=frozenset({_START}),
     busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, COTP_CODE + 129}),
     denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
+    read_name=_read_name,
     name_target=_name_target,
     function_field="s7comm.param.func",
     read_points=lambda data: read_s7comm(data, _name_target),

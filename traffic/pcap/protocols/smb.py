@@ -246,6 +246,7 @@ SMB = Protocol(
     functions=FUNCTIONS,
     refusals=REFUSALS,
     logins=frozenset({LOGIN}),
+    accounts=True,
     denied=frozenset(_LOGIN_REFUSALS),
     busy=frozenset({0xC00000D0, 0xC0000205}),
     say_code=_say_code,
