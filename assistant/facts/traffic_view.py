@@ -36,7 +36,7 @@ class TrafficView:
             slot), and the same of the packets of either side: ``src_first_s src_last_s
             dst_first_s dst_last_s``.
         evidence: as in the capture, but for what was sent again and tells of no loss.
-        delays, sessions, exchanges, transfers, notices, quality: as in the capture.
+        delays, sessions, exchanges, transfers, notices, quality, identities: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -72,7 +72,7 @@ class TrafficView:
         self.live = False
         self.whole_since_s = float("-inf")
         self.contacts: Mapping[End, Contact] = {}
-        self._identities = capture.identities
+        self.identities = capture.identities
         self._macs = _read_macs(capture.flows)
         self._openers = _read_macs(capture.flows, _SIDES[:1])
         shared = any(len(macs) > 1 for macs in self._macs.values())
@@ -113,12 +113,6 @@ class TrafficView:
     def hosts_at(self, mac: str) -> list[str]:
         """Addresses that were seen with a hardware address, link-local ones too."""
         return sorted(one for one, macs in self._macs.items() if mac in macs and one not in _NOBODY)
-
-    def own_name_of(self, mac: str) -> str:
-        """What a machine calls itself by DHCP, LLDP or PROFINET; "" where nothing tells."""
-        told = self._identities
-        mine = told["device"].isin([mac, *self.hosts_at(mac)]) & (told["field"] == "name")
-        return str(told.loc[mine, "value"].iloc[0]) if mine.any() else ""
 
     def addresses_at(self, mac: str) -> list[str]:
         """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""

@@ -112,8 +112,10 @@ def _describe(view: TrafficView, rows: pd.DataFrame, macs: list[str]) -> dict[st
 
 
 def _name_client(view: TrafficView, mac: str) -> str:
-    """A client by its hardware address and what it calls itself."""
-    name = view.own_name_of(mac)
+    """A client by its hardware address and what it calls itself by DHCP, LLDP or PROFINET."""
+    told = view.identities
+    mine = told["device"].isin([mac, *view.hosts_at(mac)]) & (told["field"] == "name")
+    name = str(told.loc[mine, "value"].iloc[0]) if mine.any() else ""
     return f"{view.name_of(mac)} (“{name}”)" if name else view.name_of(mac)
 
 

@@ -22,12 +22,20 @@ from traffic.pcap.protocols.ber import read_length, read_numbers
 from traffic.pcap.protocols.cotp import (
     COTP_CODE,
     COTP_FUNCTIONS,
-    COTP_REFUSALS,
     DT,
     HEAD_BYTES,
     add_connections,
     continues,
     message_bytes,
+)
+from traffic.pcap.protocols.mms_words import (
+    ACCESS,
+    ADDED,
+    ASSOCIATION,
+    CAUSES,
+    REFUSALS,
+    REJECT,
+    SERVICE,
 )
 from traffic.pcap.protocols.protocol import (
     ANSWER,
@@ -57,17 +65,6 @@ _IDENTIFY, _READ, _WRITE = 2, 4, 5
 INITIATE, CONCLUDE, ABORT, REPORT = 0x100, 0x101, 0x102, 0x103
 OPERATE, SELECT_VALUE, CANCEL, SELECT, SET_REPORT = 0x200, 0x201, 0x202, 0x203, 0x204
 _FAILED = 0x300  # added to the cause that a device adds to a command's failure
-# AddCause (IEC 61850-7-2, 20.5.2.9).
-_CAUSES = {
-    0: "unknown reason", 1: "not supported", 2: "blocked by switching hierarchy", 3: "select failed",
-    4: "invalid position", 5: "position reached", 6: "parameter change in execution", 7: "step limit",
-    8: "blocked by mode", 9: "blocked by process", 10: "blocked by interlocking", 11: "blocked by synchrocheck",
-    12: "command already in execution", 13: "blocked by health", 14: "1 of n control", 15: "aborted by cancel",
-    16: "time limit over", 17: "aborted by trip", 18: "object not selected", 19: "object already selected",
-    20: "no access authority", 21: "ended with overshoot", 22: "aborted by deviation",
-    23: "aborted by loss of communication", 24: "blocked by command", 25: "no reason given",
-    26: "inconsistent parameters", 27: "locked by other client",
-}  # fmt: skip
 FUNCTIONS = {
     0: "status", 1: "get name list", _IDENTIFY: "identify", 3: "rename", _READ: "read", _WRITE: "write",
     6: "get variable attributes", 7: "define variable", 10: "delete variable", 11: "define data set",
@@ -83,7 +80,7 @@ FUNCTIONS = {
     76: "delete file", 77: "file directory",
     INITIATE: "initiate (associate)", CONCLUDE: "conclude", ABORT: "abort", REPORT: "report",
     OPERATE: "operate", SELECT_VALUE: "select with value", CANCEL: "cancel", SELECT: "select",
-    SET_REPORT: "set up a report", **{_FAILED + n: f"command failed ({word})" for n, word in _CAUSES.items()},
+    SET_REPORT: "set up a report", **{_FAILED + n: f"command failed ({word})" for n, word in CAUSES.items()},
     **COTP_FUNCTIONS,
 }  # fmt: skip
 _KINDS = {
@@ -94,63 +91,6 @@ _KINDS = {
     SESSION: (INITIATE, CONCLUDE, ABORT),
     PUBLISH: (REPORT,),
 }  # fmt: skip
-# Added to numbers that may be 0, and mean something else in each: DataAccessError, error class and
-# code, reason of a reject, AddCause, diagnostic of ACSE.
-_ACCESS, _SERVICE, _REJECT, _ADDED, _ASSOCIATION = 0x100, 0x1000, 0x2000, 0x3000, 0x4000
-_ACCESS_ERRORS = {
-    0: "object invalidated", 1: "hardware fault", 2: "temporarily unavailable", 3: "object access denied",
-    4: "object undefined", 5: "invalid address", 6: "type unsupported", 7: "type inconsistent",
-    8: "object attribute inconsistent", 9: "object access unsupported", 10: "object does not exist",
-    11: "object value invalid",
-}  # fmt: skip
-_CLASSES = {
-    0: ("VMD state", {0: "other", 1: "state conflict", 2: "operational problem", 3: "domain transfer problem",
-                      4: "state machine id invalid"}),
-    1: ("application reference", {0: "other", 1: "application unreachable", 2: "connection lost",
-                                  3: "application reference invalid", 4: "context unsupported"}),
-    2: ("definition", {0: "other", 1: "object undefined", 2: "invalid address", 3: "type unsupported",
-                       4: "type inconsistent", 5: "object exists", 6: "object attribute inconsistent"}),
-    3: ("resource", {0: "other", 1: "memory unavailable", 2: "processor resource unavailable",
-                     3: "mass storage unavailable", 4: "capability unavailable", 5: "capability unknown"}),
-    4: ("service", {0: "other", 1: "primitives out of sequence", 2: "object state conflict", 3: "PDU size",
-                    4: "continuation invalid", 5: "object constraint conflict"}),
-    5: ("service preempt", {0: "other", 1: "timeout", 2: "deadlock", 3: "cancel"}),
-    6: ("time resolution", {0: "other", 1: "unsupportable time resolution"}),
-    7: ("access", {0: "other", 1: "object access unsupported", 2: "object does not exist", 3: "object access denied",
-                   4: "object invalidated"}),
-    8: ("initiate", {0: "other", 3: "max services outstanding calling insufficient",
-                     4: "max services outstanding called insufficient", 5: "service CBB insufficient",
-                     6: "parameter CBB insufficient", 7: "nesting level insufficient"}),
-    9: ("conclude", {0: "other", 1: "further communication required"}),
-    10: ("cancel", {0: "other", 1: "invoke id unknown", 2: "cancel not possible"}),
-    11: ("file", {0: "other", 1: "filename ambiguous", 2: "file busy", 3: "filename syntax error",
-                  4: "content type invalid", 5: "position invalid", 6: "file access denied",
-                  7: "file does not exist", 8: "duplicate filename", 9: "insufficient space in filestore"}),
-    12: ("others", {0: "other"}),
-}  # fmt: skip
-_REJECTS = {
-    0: "other", 1: "unrecognized service", 2: "unrecognized modifier", 3: "invalid invoke id",
-    4: "invalid argument", 5: "invalid modifier", 6: "too many requests outstanding", 8: "recursion too deep",
-    9: "value out of range",
-}  # fmt: skip
-_DIAGNOSTICS = {
-    0: "no reason given", 1: "no reason given", 2: "application context not supported",
-    3: "calling application title not recognised", 7: "called application title not recognised",
-    11: "authentication mechanism not recognised", 12: "authentication mechanism required",
-    13: "authentication failure", 14: "authentication required",
-}  # fmt: skip
-REFUSALS = {
-    **{_ACCESS + n: word for n, word in _ACCESS_ERRORS.items()},
-    **{
-        _SERVICE | number << 8 | n: f"{name}: {word}"
-        for number, (name, words) in _CLASSES.items()
-        for n, word in words.items()
-    },
-    **{_REJECT + n: f"rejected: {word}" for n, word in _REJECTS.items()},
-    **{_ADDED + n: f"command refused: {word}" for n, word in _CAUSES.items()},
-    **{_ASSOCIATION + n: f"association refused: {word}" for n, word in _DIAGNOSTICS.items()},
-    **COTP_REFUSALS,
-}
 _NAME_BYTES = 136  # of a domain and what is named in it (IEC 61850-8-1: 64 each, and their headers)
 _DEEPEST = 14  # fields until a name
 _MOST_ITEMS = 24  # of which a refused one is looked for
@@ -222,7 +162,7 @@ def _read_pdus(messages: Messages, data: np.ndarray) -> dict[str, np.ndarray]:
     code[results] = _read_results(
         messages.take(np.flatnonzero(results)), inner[results], service[results]
     )
-    before = np.append(-1, np.where(cause[:-1] >= 0, _ADDED + cause[:-1], -1))[:n]
+    before = np.append(-1, np.where(cause[:-1] >= 0, ADDED + cause[:-1], -1))[:n]
     before = np.where(starts_run(messages.flow, messages.is_orig), -1, before)
     code = np.where((code > 0) & (service == _WRITE) & (before >= 0), before, code)
     code = np.where(answers & wrong, _read_error(messages, tag, inner), code)
@@ -295,7 +235,7 @@ def _find_failures(messages: Messages, reports: np.ndarray, name_at: np.ndarray)
     mine = (some.bytes(name_at[rows], len(_LAST_ERROR)) == _LAST_ERROR).all(axis=1)
     mine &= some.u16(some.length - 3) == 0x8501
     added = some.u8(some.length - 1)
-    cause[rows[mine]] = np.where(np.isin(added, list(_CAUSES)), added, 0)[mine]
+    cause[rows[mine]] = np.where(np.isin(added, list(CAUSES)), added, 0)[mine]
     return cause
 
 
@@ -336,7 +276,7 @@ def _read_results(messages: Messages, at: np.ndarray, service: np.ndarray) -> np
     for _ in range(_MOST_ITEMS):
         some, here = messages.take(rows), at[rows]
         size, body = read_length(some, here + 1)
-        code[rows] = np.where(some.u8(here) == 0x80, _ACCESS + some.u8(body), code[rows])
+        code[rows] = np.where(some.u8(here) == 0x80, ACCESS + some.u8(body), code[rows])
         at[rows] = body + size
         rows = rows[(code[rows] == 0) & (at[rows] < end[rows]) & (some.u8(here) >= 0)]
         if not len(rows):
@@ -352,17 +292,16 @@ def _read_error(messages: Messages, tag: np.ndarray, at: np.ndarray) -> np.ndarr
     _, kind_at = read_length(messages, at + 1)
     _, number_at = read_length(messages, kind_at + 1)
     number = (
-        _SERVICE | (messages.u8(number_at) & 0x1F) << 8 | np.maximum(messages.u8(number_at + 2), 0)
+        SERVICE | (messages.u8(number_at) & 0x1F) << 8 | np.maximum(messages.u8(number_at + 2), 0)
     )
-    return np.where(rejects, _REJECT + np.maximum(messages.u8(at + 2), 0), number)
+    return np.where(rejects, REJECT + np.maximum(messages.u8(at + 2), 0), number)
 
 
 def _add_associations(messages: Messages, data: np.ndarray, columns: dict[str, np.ndarray]) -> None:
     """Fill in the rows of what opens, accepts, refuses and aborts associations."""
     kind = np.where(data, messages.u8(7), -1)
     asks, accepts = kind == _ASSOCIATES, kind == _ACCEPTS
-    refuses = kind == _REFUSES
-    aborts = kind == _ABORTS
+    refuses, aborts = kind == _REFUSES, kind == _ABORTS
     early = aborts & ~share_flow(messages, accepts)
     mine = asks | accepts | refuses | aborts
     columns["role"] = np.select(
@@ -371,12 +310,12 @@ def _add_associations(messages: Messages, data: np.ndarray, columns: dict[str, n
     columns["key"][mine] = _KEY
     columns["kind"][mine] = SESSION
     columns["function"][mine] = np.where(aborts, ABORT, INITIATE)[mine]
-    columns["code"][mine] = np.select([refuses | early, accepts], [_ASSOCIATION, 0], -1)[mine]
+    columns["code"][mine] = np.select([refuses | early, accepts], [ASSOCIATION, 0], -1)[mine]
     some = np.flatnonzero(accepts)
     for row, text in zip(some, messages.take(some).bytes(0, 256), strict=True):
         found = _RESULT.search(text.tobytes())
         if found and found[1] != b"\0":
-            columns["code"][row] = _ASSOCIATION + found[2][0]
+            columns["code"][row] = ASSOCIATION + found[2][0]
 
 
 def _read_name(name: bytes) -> str:
@@ -400,7 +339,7 @@ def _say_code(code: int, word: str) -> str:
     >>> _say_code(0x10A, "object does not exist"), _say_code(0x2001, "rejected: unrecognized service")
     ('access error 10 (object does not exist)', 'rejected: unrecognized service')
     """
-    return f"access error {code - _ACCESS} ({word})" if code < _SERVICE else word
+    return f"access error {code - ACCESS} ({word})" if code < SERVICE else word
 
 
 _FIELDS = {0x80: "make", 0x81: "model", 0x82: "firmware"}
@@ -410,12 +349,12 @@ def _identify(messages: Messages) -> list[Identity]:
     """Vendor, model and revision, from answers to identify (ISO 9506-2, 10.4)."""
     at = _find_pdu(messages)
     _, body = read_length(messages, at + 1)
-    size, number_at = read_length(messages, body + 1)
-    inner = number_at + size
+    size, at_number = read_length(messages, body + 1)
+    inner = at_number + size
     tells = (messages.u32(7) == 0x01000100) & (messages.u8(at) == 0xA1)
     tells &= (messages.u8(body) == 0x02) & (messages.u8(inner) == 0xA0 + _IDENTIFY)
+    found = list[Identity]()
     tells = first_alike(messages, tells, np.zeros(len(messages), np.int64))
-    found = []
     for message, text in select_distinct(messages, tells, 0, 512):
         text = text[int(inner[message]) :]
         text = text[2 if text[1] < 0x80 else 2 + (text[1] & 0x7F) :]
@@ -441,17 +380,17 @@ MMS = Protocol(
     interrupts=frozenset({41, 43, 44}),
     halts=frozenset({41, 44}),
     resumes=frozenset({40, 42}),
-    busy=frozenset({_ACCESS + 2, _ADDED + 12, _SERVICE | 0xB02, _REJECT + 6, COTP_CODE + 129}),
+    busy=frozenset({ACCESS + 2, ADDED + 12, SERVICE | 0xB02, REJECT + 6, COTP_CODE + 129}),
     denied=frozenset(
         {
-            _ACCESS + 3,
-            _SERVICE | 0x703,
-            _SERVICE | 0xB06,
-            _ADDED + 20,
-            *(_ASSOCIATION + n for n in (11, 12, 13, 14)),
+            ACCESS + 3,
+            SERVICE | 0x703,
+            SERVICE | 0xB06,
+            ADDED + 20,
+            *(ASSOCIATION + n for n in (11, 12, 13, 14)),
         }
     ),
-    failed=frozenset({_ACCESS + 1, _SERVICE | 2}),
+    failed=frozenset({ACCESS + 1, SERVICE | 2}),
     say_code=_say_code,
     read_name=_read_name,
     wait_s=5.0,
