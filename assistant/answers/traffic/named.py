@@ -8,6 +8,7 @@ Names of protocols are words that no question has otherwise, so that one in it m
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import pandas as pd
@@ -20,6 +21,7 @@ from assistant.facts.requests import is_login, is_refused
 from assistant.questions.entities import list_names
 from assistant.questions.forms import vocabulary
 from assistant.questions.plain import real_words
+from traffic.labels import ATTACKS
 from traffic.pcap.protocols import BY_NAME
 from traffic.pcap.protocols.dns import TELLS
 
@@ -39,6 +41,7 @@ _ASKS = re.compile(
 _RESOLVED = re.compile(
     r"\b(?:resolv\w*|answer\w*|found|known|exist\w*|aufgeloest|beantwortet|gefunden|resuelt\w*|respond\w*)\b"
 )
+_OF_CAUSES = frozenset(("why", "wrong", "cause", "checks", "meaning", "related", "responsible"))
 _OF_DEVICES = frozenset(("health", "answers", "fares"))  # a name may be that of a machine
 
 
@@ -47,7 +50,8 @@ def answer_named(asked: Asked) -> Answer | None:
     that stands in requests, or what is known of an incident says so."""
     if asked.query.kind in OF_NO_INCIDENT or asked.query.kind in _OF_DEVICES:
         return None
-    rows = asked.requests
+    # "ntp.plant.local" names no protocol.
+    rows = replace(asked, query=replace(asked.query, protocol="")).requests
     rows = rows[rows["name"].notna()]
     meant = _find_meant(asked, rows)
     if not meant:
@@ -56,6 +60,12 @@ def answer_named(asked: Asked) -> Answer | None:
     known = asked.incident.facts if asked.incident else ()
     if rows.empty or any(one in fact.text for one in meant for fact in known):
         return None
+    incident = asked.incident
+    explains = incident is not None and incident.label not in ATTACKS
+    if incident is not None and explains and asked.query.kind in _OF_CAUSES:
+        ends = {*rows["client"].astype("str"), *rows["server"].astype("str")}
+        if ends <= {incident.device, *incident.peers, *incident.related}:
+            return None  # what is wrong between these explains it
     refused = rows[is_refused(rows)]
     if len(refused) and _WHY.search(asked.query.plain):
         rows = refused
@@ -71,7 +81,9 @@ def answer_named(asked: Asked) -> Answer | None:
 def _find_meant(asked: Asked, rows: pd.DataFrame) -> list[str]:
     """The names in requests that words of the question are, or are a part of."""
     words = {one.strip(".:-").casefold() for one in _WORDS.findall(asked.question)}
-    words -= {one.casefold() for one in list_names(asked.analysis)}
+    plant = asked.analysis.plant
+    zones = {one.zone for one in plant.devices} if plant else set()
+    words -= {one.casefold() for one in (*list_names(asked.analysis), *zones) if one}
     names = list(rows["name"].astype("str").value_counts().index)
     return [one for one in names if words & _split(one)]
 
