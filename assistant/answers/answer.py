@@ -264,8 +264,8 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
     *BY_CONTENT,
-    answer_where, answer_who_is, answer_files, answer_accounts, answer_resumed, answer_commands, answer_leases,
-    answer_named, answer_written, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
+    answer_where, answer_who_is, answer_files, answer_accounts, answer_resumed, answer_commands, answer_written,
+    answer_leases, answer_named, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
     answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back,
     answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,

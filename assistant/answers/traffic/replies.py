@@ -326,7 +326,11 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     kind = "answers_refuses" if refused else "answers_all"
     plain = asked.query.plain
     # "did it refuse?", not "is it dead?"
-    fails = asked.query.negative and bool(refused) and not re.search(rf"{_OFF.pattern}|\\bdown\\b", plain)
+    fails = (
+        asked.query.negative
+        and bool(refused)
+        and not re.search(rf"{_OFF.pattern}|\\bdown\\b", plain)
+    )
     reply = asked.reply(True) if fails else asked.is_well(True)
     if refused and _EACH_ONE.search(asked.query.plain):  # "does every request succeed?"
         reply = asked.reply(bool(_FAIL.search(asked.query.plain)) and refused == len(rows))

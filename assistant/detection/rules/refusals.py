@@ -48,7 +48,9 @@ _SENTENCES = {
     "refused_in_part": "{server} refuses part of what {n:client} ask, {clients}: {refused} of {asked:request} between "
     "{since_time_s} and {until_time_s} got {code}; it answered the same before.",
     "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
-    "login_refused": "{server} refuses the login of {client}{account}: {refused} of {asked:attempt} since "
+    "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
+    "{code}.",
+    "login_refused, account": "{server} refuses the login of {client} as {account}: {refused} of {asked:attempt} since "
     "{since_time_s} got {code}.",
     "logins_tried": "{client} tried {logins:different login} in these {refused:attempt}: it guesses user names or "
     "passwords.",
@@ -408,11 +410,13 @@ def _refusal_fact(
         "code": listed(word_code(name, int(code)) for code in codes.index),
         "what": _word_functions(name, refused),
         "where": _word_targets(name, refused),
-        "account": _word_accounts(name, refused),
         **words,
     }
     proof = prove(refused, answers=True)
-    return make_fact(kind, _SENTENCES[kind], values, proof=proof)
+    sentence = _SENTENCES[kind]
+    if kind == "login_refused" and (account := _word_accounts(name, refused)):
+        values["account"], sentence = account, _SENTENCES["login_refused, account"]
+    return make_fact(kind, sentence, values, proof=proof)
 
 
 def _word_functions(protocol: str, rows: pd.DataFrame) -> str:
@@ -425,7 +429,7 @@ def _word_accounts(protocol: str, rows: pd.DataFrame) -> str:
     """Under which accounts a client wants to be let in, where its protocol names them; "" else."""
     names = rows["name"].dropna().astype("str").value_counts().index
     known = BY_NAME[protocol].accounts and len(names)
-    return f" as {listed((f'“{one}”' for one in names), _FEW_TARGETS)}" if known else ""
+    return listed((f"“{one}”" for one in names), _FEW_TARGETS) if known else ""
 
 
 def _word_targets(protocol: str, rows: pd.DataFrame) -> str:
