@@ -164,7 +164,7 @@ def test_nothing_is_evident_where_nothing_is_broken(shared, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [(RESTARTS[0], "reset"), (RESTARTS[1], "stop and reset")]
+    ("name", "what"), [(RESTARTS[0], "reset"), (RESTARTS[1], "stop, reset and start")]
 )
 def test_a_device_that_is_told_to_start_anew_is_all_that_is_evident(shared, name, what):
     (hit,) = apply_rules(read_view(shared, name))

@@ -23,6 +23,8 @@ SOURCES = {
     "Modbus 43/14": Source("high", "its own identification, read by a client"),
     "Modbus 17": Source("medium", "free text that its maker chose"),
     "S7 SZL": Source("high", "its own identification, read by a client"),
+    "MMS identify": Source("high", "its own identification, read by a client"),
+    "SMB": Source("medium", "what its system calls itself when somebody logs in"),
     "CIP identity": Source("high", "its identity object"),
     "BACnet I-Am": Source("high", "announced by itself"),
     "BACnet device object": Source("high", "its device object, read by a client"),

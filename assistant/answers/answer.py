@@ -36,6 +36,7 @@ from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
 from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.inventory import answer_who_is, holds_code
+from assistant.answers.plant.leases import answer_leases
 from assistant.answers.plant.lookups import answer_failing_names, answer_where
 from assistant.answers.plant.publishers import answer_publishers
 from assistant.answers.plant.states import describe_state
@@ -45,9 +46,11 @@ from assistant.answers.topics import CULPRIT, answer_topic
 from assistant.answers.traffic.amounts import answer_amount
 from assistant.answers.traffic.behaviour import answer_process
 from assistant.answers.traffic.beyond import answer_partner, answer_way_out
+from assistant.answers.traffic.commands import answer_commands, answer_resumed
 from assistant.answers.traffic.deeds import IS_IT, answer_deeds
 from assistant.answers.traffic.gaps import answer_gap
 from assistant.answers.traffic.halts import answer_halt
+from assistant.answers.traffic.named import answer_accounts, answer_files, answer_named
 from assistant.answers.traffic.streams import answer_stream
 from assistant.answers.traffic.written import answer_written
 from assistant.answers.troubles import answer_trouble
@@ -261,7 +264,8 @@ def _answer_by_words(asked: Asked, everything: Analysis, *, short: bool) -> Answ
 
 _BY_WORDS: tuple[Callable[[Asked], Answer | None], ...] = (
     *BY_CONTENT,
-    answer_where, answer_who_is, answer_written, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
+    answer_where, answer_who_is, answer_files, answer_accounts, answer_resumed, answer_commands, answer_written,
+    answer_leases, answer_named, answer_misdeeds, answer_raiders, answer_halt, answer_stream,
     answer_amount, answer_deeds, answer_whom_it_hit, answer_way_out, answer_harm, answer_all_back,
     answer_one_event, answer_order,
     answer_side_of_attack, answer_action, answer_fares, answer_cause, answer_worry, answer_blame, answer_through,

@@ -59,6 +59,7 @@ from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.plant.past import answer_interval
 from assistant.answers.traffic.behaviour import answer_aspect, answer_does
 from assistant.answers.traffic.changes import answer_changed, answer_trend, asks_for_trend
+from assistant.answers.traffic.commands import answer_commands, answer_resumed
 from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.traffic.partners import answer_who, names_no_act
 from assistant.answers.traffic.replies import ACCEPTED, answer_answers, answer_loss, still_talks
@@ -342,7 +343,12 @@ OF_ONE: dict[str, Callable[[Asked, Fact], Answer | None]] = {
         or answer_trend(asked)
     ),
     "related": lambda asked, _: answer_related(asked),
-    "ended": lambda asked, _: answer_again(asked) or answer_ended(asked),
+    "ended": lambda asked, _: (
+        answer_resumed(asked)
+        or answer_commands(asked)
+        or answer_again(asked)
+        or answer_ended(asked)
+    ),
 }
 
 BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {

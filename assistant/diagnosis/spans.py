@@ -2,7 +2,7 @@
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, kind_of
 from assistant.facts.spells import BEGINS, ENDS
 
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
@@ -44,6 +44,8 @@ def find_end(incident: Incident) -> float:
 def is_over(incident: Incident, analysis: Analysis) -> bool:
     """Whether it was over before the capture ended: seen to work again, or not seen any more for a
     minute and for longer than its own pauses; a flood, which has none, for two seconds."""
+    if incident.facts and kind_of(incident.facts[0]) == "interrupt":
+        return True  # a command is a moment; what it did may last
     # A fact that has no such moment to tell carries 0, or the end of the capture.
     moments = (float(fact.values.get(one, 0)) for fact in incident.facts for one in _OVER)
     if any(0 < at_s < analysis.view.end_s for at_s in moments):

@@ -36,7 +36,7 @@ class TrafficView:
             slot), and the same of the packets of either side: ``src_first_s src_last_s
             dst_first_s dst_last_s``.
         evidence: as in the capture, but for what was sent again and tells of no loss.
-        delays, sessions, exchanges, transfers, notices, quality: as in the capture.
+        delays, sessions, exchanges, transfers, notices, quality, identities: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -72,6 +72,7 @@ class TrafficView:
         self.live = False
         self.whole_since_s = float("-inf")
         self.contacts: Mapping[End, Contact] = {}
+        self.identities = capture.identities
         self._macs = _read_macs(capture.flows)
         self._openers = _read_macs(capture.flows, _SIDES[:1])
         shared = any(len(macs) > 1 for macs in self._macs.values())
@@ -109,10 +110,13 @@ class TrafficView:
         """Hardware addresses from which an address opened connections."""
         return sorted(self._openers.get(address, ()))
 
+    def hosts_at(self, mac: str) -> list[str]:
+        """Addresses that were seen with a hardware address, link-local ones too."""
+        return sorted(one for one, macs in self._macs.items() if mac in macs and one not in _NOBODY)
+
     def addresses_at(self, mac: str) -> list[str]:
         """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""
-        found = (one for one, macs in self._macs.items() if mac in macs)
-        return sorted(one for one in found if not is_link_local(one) and one != "::")
+        return [one for one in self.hosts_at(mac) if not is_link_local(one)]
 
     @cached_property
     def openers_by_mac(self) -> dict[str, tuple[str, ...]]:

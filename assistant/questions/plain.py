@@ -116,13 +116,13 @@ def _mend(word: str) -> str:
     near = get_close_matches(
         core, by_length(len(core)), n=1, cutoff=0.84 if len(core) > 4 else 0.87
     )
-    if not near or (core in _real_words() and near[0].rstrip("s") != core.rstrip("s")):
+    if not near or (core in real_words() and near[0].rstrip("s") != core.rstrip("s")):
         return word  # "loaded" is no misspelt "loader"
     return word.replace(core, near[0])
 
 
 @cache
-def _real_words() -> frozenset[str]:
+def real_words() -> frozenset[str]:
     """Words that the embedder's tokenizer knows whole: none of them is a typing error."""
     return frozenset(Path(get_model_path(), "vocab.txt").read_text(encoding="utf-8").split())
 

@@ -173,7 +173,10 @@ def _read_protocol(
     services: dict[int, str],
     said: list[pd.DataFrame],
 ) -> pd.DataFrame:
+    # What shares an envelope with another protocol is found by that one's reader, which comes first.
+    shared = [flow for flow, service in services.items() if service == protocol.name]
     named = (flows["service"] == protocol.name).to_numpy()
+    named = named | np.isin(np.arange(len(named)), shared)
     hinted = (flows["service"] == "").to_numpy() & flows["server_port"].isin(protocol.ports)
     chosen = (named | hinted) & flows["transport"].isin(protocol.transports).to_numpy()
     if not chosen.any():
@@ -327,7 +330,7 @@ def _pair(
     ts = packets.table["ts"].to_numpy()[rows["row"].to_numpy()]
     asks, answers = role == ASK, role == ANSWER
     side = flow * 2 + (rows["is_orig"].to_numpy() ^ answers)
-    if protocol.broadcasts:
+    if protocol.broadcasts or protocol.elsewhere:
         side = np.zeros(len(rows), np.int64)
     group = number_groups(side, rows["key"].to_numpy())[0]
     if protocol.repeats:
@@ -351,9 +354,10 @@ def _pair(
         [_MALFORMED, _TOLD, _UNASKED, _REFUSED, _ANSWERED, _UNANSWERED],
         _UNSEEN,
     )
-    # A number that the request does not hold is that of its answer: a lease, a stratum.
-    value = rows["value"].to_numpy()
+    # A number or name that the request does not hold is that of its answer: a lease, a stratum.
+    value, name = rows["value"].to_numpy(), rows["name"].to_numpy()
     value = np.where(answered & (value < 0), value[answer], value)
+    name = np.where(answered & (name < 0), name[answer], name)
     # Requests of the same client on the same flow between a request and its answer.
     count = _count_up_to(asks, side)
     row = rows["row"].to_numpy()
@@ -361,6 +365,7 @@ def _pair(
     found = rows[[*_OF_REQUESTS, "flow", "row", "message"]].assign(
         ts=ts,
         value=value,
+        name=name,
         src=np.where(answers, dst, src),
         # Whoever answers what all were asked is the server.
         dst=np.select([answers, answered], [src, src[answer]], dst),

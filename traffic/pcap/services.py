@@ -41,7 +41,6 @@ _SERVICES = (
     # A server that has greeted, whatever a client of which nothing was captured said.
     _only("ftp", TCP, (21,), starts_with(b"220", side="resp")),
     _only("smtp", TCP, (25, 465, 587), starts_with(b"220", side="resp")),
-    _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
     _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
     _only("snmp", UDP, (161, 162), starts_with(b"\x30")),
     _only("syslog", UDP, (514,), starts_with(b"<")),

@@ -25,6 +25,7 @@ from assistant.detection.rules.ethernet import (
     find_doubled_publishers,
     find_doubled_stations,
     find_goose_faults,
+    find_module_differences,
     find_station_alarms,
 )
 from assistant.detection.rules.floods import (
@@ -33,6 +34,7 @@ from assistant.detection.rules.floods import (
     find_one_way_floods,
     find_ping_floods,
 )
+from assistant.detection.rules.leases import find_vain_discovers
 from assistant.detection.rules.links import (
     find_dropped_links,
     find_loose_links,
@@ -217,7 +219,9 @@ RULES = (
     ),
     _plain(find_doubled_publishers, confirms="goose_twice"),
     _plain(find_station_alarms, confirms="alarm", suggests="given_up"),
+    _plain(find_module_differences, confirms="module_diff"),
     _plain(find_doubled_stations, confirms="station_twice"),
+    _plain(find_vain_discovers, confirms="no_lease no_leases lease_server"),
     _plain(find_message_floods, suggests="messages"),
     _plain(find_held_sessions, suggests="hoarded"),
     _plain(find_interruptions, suggests="interrupt"),

@@ -19,14 +19,16 @@ from assistant.detection.rules.conversation import (
 )
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
-from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.fact import Fact, Proof, Value, by_count, listed, make_fact
 from assistant.facts.moves import find_replacement
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.spells import first_and_last
 from assistant.facts.traffic_view import BASELINE_S, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
+from traffic.pcap.protocols.protocol import Protocol
 
+_AWAY_S = 5.0  # who answers sooner was not away
 _MIN_CLAIMS = 3
 _SWEPT_REGISTERS = 50  # different ones in a sample
 _SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
@@ -51,6 +53,11 @@ _SENTENCES = {
     "download) since {since_time_s}, after {baseline_s} without any.",
     "interrupt": "{client} told {server} to stop or to start anew {times:time}: {what}, first at {since_time_s}; "
     "{outcome}.",
+    "resumed": "After the stop of {stop_time_s}, {server} accepted a start at {resumed_time_s}: as far as commands "
+    "tell, it runs again.",
+    "back": "After that, {server} answered again at {back_time_s}, {after_s} after the last such command.",
+    "stands": "No start of {server} was accepted after the stop of {stop_time_s}: as far as commands tell, it still "
+    "stands.",
 }
 
 
@@ -245,8 +252,11 @@ def find_interruptions(view: TrafficView) -> list[RuleHit]:
     to send any."""
     told: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for client, server, name, rows in read_conversations(view):
-        interrupts = BY_NAME[name].interrupts
-        mine = rows[(rows["kind"] == "control") & rows["function"].isin(interrupts)]
+        protocol = BY_NAME[name]
+        commands = rows[rows["kind"] == "control"]
+        mine = commands[commands["function"].isin(protocol.interrupts | protocol.resumes)]
+        if not mine["function"].isin(protocol.interrupts).any():
+            continue  # who only starts what stood still interrupts nothing
         # Without an answer nothing shows that anybody is there who understands such a command.
         understood = mine["outcome"].isin(["answered", "refused"]).any()
         if understood and client not in view.allowed_writers.get(server, ()):
@@ -270,7 +280,46 @@ def _make_interruption(view: TrafficView, client: str, name: str, told: pd.DataF
         proof = replace(proof, filter=f"{source} && {protocol.layer or protocol.name}")
     fact = make_fact("interrupt", _SENTENCES["interrupt"], values, proof=proof)
     slots = slots_at(told["ts"])
-    return RuleHit(client, "unauthorized_command", "source", (fact,), tuple(servers), slots)
+    facts = (fact, *_tell_resumed(view, name, servers))
+    return RuleHit(client, "unauthorized_command", "source", facts, tuple(servers), slots)
+
+
+def _tell_resumed(view: TrafficView, name: str, servers: list[str]) -> list[Fact]:
+    """Whether what was stopped was started again, by whomever."""
+    protocol, asked = BY_NAME[name], view.exchanges
+    asked = asked[(asked["protocol"] == name) & (asked["outcome"] == "answered")]
+    facts = []
+    for server in servers:
+        mine = asked[asked["server"] == server]
+        mine = mine.assign(answer_ts=mine["ts"] + mine["delay_s"].fillna(0.0))
+        stops = mine.loc[mine["function"].isin(protocol.halts), "ts"]
+        if stops.empty:
+            facts += _tell_back(view, server, mine, protocol)
+            continue
+        starts = mine.loc[mine["function"].isin(protocol.resumes), "ts"]
+        starts = starts[starts > stops.max()]
+        values: dict[str, Value] = {
+            "server": view.name_of(server), "stop_time_s": float(stops.max()),
+            "resumed_time_s": float(starts.min()) if len(starts) else 0.0,
+        }  # fmt: skip
+        kind = "resumed" if len(starts) else "stands"
+        facts.append(make_fact(kind, _SENTENCES[kind], values))
+    return facts
+
+
+def _tell_back(
+    view: TrafficView, server: str, answered: pd.DataFrame, protocol: Protocol
+) -> list[Fact]:
+    """When who was started anew answered again, where it did not for a while."""
+    told = answered.loc[answered["function"].isin(protocol.interrupts), "ts"]
+    later = answered.loc[answered["ts"] > told.max(), "answer_ts"] if len(told) else told
+    if later.empty or later.min() - told.max() < _AWAY_S:
+        return []
+    values: dict[str, Value] = {
+        "server": view.name_of(server), "back_time_s": float(later.min()),
+        "after_s": float(later.min() - told.max()),
+    }  # fmt: skip
+    return [make_fact("back", _SENTENCES["back"], values)]
 
 
 def _word_outcomes(protocol: str, told: pd.DataFrame) -> str:

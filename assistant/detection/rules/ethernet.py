@@ -1,5 +1,5 @@
 """What happens beside IP: publishers of GOOSE that fall silent, lose messages or speak twice, and
-stations of PROFINET that raise alarms, break off or share a name.
+stations of PROFINET that raise alarms, break off, share a name or have other modules than expected.
 
 What each message of GOOSE says of the one before it ``traffic.pcap.protocols.goose`` reads: each
 says for how long it holds, and counts its state and its repetitions.
@@ -17,6 +17,7 @@ from assistant.facts.proofs import pick_frames
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols.goose import BACK, LATE, MISSED, SILENT
 from traffic.pcap.protocols.profinet import ALARM, FIND, FUNCTIONS, HELLO, RTA_ERROR
+from traffic.pcap.protocols.profinet_cm import CONNECT, DIFFERENCES, RELEASE, SUBSTITUTE, WRONG
 
 _MIN_MESSAGES = 4  # by which a publisher's rhythm is known
 _LONGER = 3.0  # times the longest pause before: who never keeps what it promises is not gone
@@ -33,6 +34,8 @@ _AT_ONCE_S = 5.0  # a station that was replaced does not answer so soon after th
 _FAULTS = frozenset(ALARM + kind for kind in (1, 3, 10, 31))  # diagnosis, pull, wrong, pull module
 _ALARM_FRAMES = "(pn_rt.frame_id == 0xfc01 || pn_rt.frame_id == 0xfe01)"
 
+_DIFF_BLOCK = "0x8104"  # as Wireshark's filter has it
+
 _SENTENCES = {
     "goose_silent": "{publisher} published {name} for the last time at {last_time_s} and has been silent since, for "
     "{silence_s}, which is longer than its last message holds; before that it never paused for more than {pause_s}.",
@@ -47,6 +50,8 @@ _SENTENCES = {
     "alarms_over": "It took that back {times:time}, at last at {until_time_s}.",
     "given_up": "{client} and {server} gave their PROFINET connection up {times:time} between {since_time_s} and "
     "{until_time_s}.",
+    "module_diff": "When {client} connected, {server} told {times:time} that its modules are not as expected: {what}.",
+    "released": "{client} released such a connection {times:time}, the soonest {after_s} after it had opened it.",
     "station_twice": 'The station name "{name}" belongs to {n:machine} at once: {stations} claim it.',
 }
 
@@ -153,6 +158,33 @@ def find_station_alarms(view: TrafficView) -> list[RuleHit]:
             proof = prove(broken, only=_ALARM_FRAMES)
             fact = make_fact("given_up", _SENTENCES["given_up"], values, proof=proof)
             hits.append(make_hit(ends[0], "flapping", [fact], ends[1], broken))
+    return hits
+
+
+def find_module_differences(view: TrafficView) -> list[RuleHit]:
+    """IO devices that tell their controller, as it connects, of modules that are wrong, missing or
+    faulty."""
+    asked = view.exchanges
+    asked = asked[(asked["protocol"] == "profinet_cm") & (asked["outcome"] == "answered")]
+    told = asked[(asked["function"] == CONNECT) & asked["code"].isin(DIFFERENCES)]
+    hits = []
+    for (client, server), rows in told.groupby(["client", "server"], observed=True):
+        ends = str(client), str(server)
+        what = rows["name"].dropna().astype("str").unique()
+        values = describe_ends(view, *ends, rows) | {"times": len(rows), "what": listed(what)}
+        proof = prove(rows, only=f"pn_io.block_type == {_DIFF_BLOCK}")
+        facts = [make_fact("module_diff", _SENTENCES["module_diff"], values, proof=proof)]
+        pair = asked[(asked["client"] == client) & (asked["server"] == server)]
+        ends_s = pair.loc[pair["function"] == RELEASE, "ts"].to_numpy()
+        place = np.searchsorted(ends_s, rows["ts"].to_numpy())
+        after_s = ends_s[place[place < len(ends_s)]] - rows["ts"].to_numpy()[place < len(ends_s)]
+        if len(after_s):
+            values = describe_ends(view, *ends, rows)
+            values |= {"times": len(after_s), "after_s": float(after_s.min())}
+            facts.append(make_fact("released", _SENTENCES["released"], values))
+        wrong = rows["code"].isin((WRONG, SUBSTITUTE)).any()
+        label = "misconfiguration" if wrong else "service_down"
+        hits.append(make_hit(ends[1], label, facts, ends[0], rows))
     return hits
 
 

@@ -50,6 +50,8 @@ _SENTENCES = {
     "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
     "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
     "{code}.",
+    "login_refused, account": "{server} refuses the login of {client} as {account}: {refused} of {asked:attempt} since "
+    "{since_time_s} got {code}.",
     "logins_tried": "{client} tried {logins:different login} in these {refused:attempt}: it guesses user names or "
     "passwords.",
     "login_kept": "Each of these attempts bore the same user name and password, as a program with an old or wrong "
@@ -411,13 +413,23 @@ def _refusal_fact(
         **words,
     }
     proof = prove(refused, answers=True)
-    return make_fact(kind, _SENTENCES[kind], values, proof=proof)
+    sentence = _SENTENCES[kind]
+    if kind == "login_refused" and (account := _word_accounts(name, refused)):
+        values["account"], sentence = account, _SENTENCES["login_refused, account"]
+    return make_fact(kind, sentence, values, proof=proof)
 
 
 def _word_functions(protocol: str, rows: pd.DataFrame) -> str:
     words = BY_NAME[protocol].functions
     counts = rows["function"].value_counts()
     return listed(words.get(int(code), f"function {code}") for code in counts.index[:3])
+
+
+def _word_accounts(protocol: str, rows: pd.DataFrame) -> str:
+    """Under which accounts a client wants to be let in, where its protocol names them; "" else."""
+    names = rows["name"].dropna().astype("str").value_counts().index
+    known = BY_NAME[protocol].accounts and len(names)
+    return listed((f"“{one}”" for one in names), _FEW_TARGETS) if known else ""
 
 
 def _word_targets(protocol: str, rows: pd.DataFrame) -> str:

@@ -16,13 +16,16 @@ from traffic.pcap.protocols.iec104 import IEC104
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.mail import IMAP, POP3, SMTP
 from traffic.pcap.protocols.melsec import MELSOFT, SLMP
+from traffic.pcap.protocols.mms import MMS
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.ntp import NTP
 from traffic.pcap.protocols.opcua import OPCUA
 from traffic.pcap.protocols.profinet import PROFINET
+from traffic.pcap.protocols.profinet_cm import PROFINET_CM
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
+from traffic.pcap.protocols.smb import SMB
 from traffic.pcap.protocols.synchrophasor import SYNCHROPHASOR
 from traffic.pcap.protocols.unread import UNREAD
 
@@ -32,6 +35,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     MODBUS,
     MQTT,
     S7COMM,
+    MMS,  # what the reader of S7comm finds to be an ISO session
     ENIP,
     CIP_IO,
     OPCUA,
@@ -44,12 +48,14 @@ PROTOCOLS: tuple[Protocol, ...] = (
     SMTP,
     POP3,
     IMAP,
+    SMB,
     LLDP,
     DNP3,
     IEC104,
     DHCP,
     GOOSE,
     PROFINET,
+    PROFINET_CM,
     HARTIP,
     SYNCHROPHASOR,
     SLMP,

@@ -93,6 +93,7 @@ _KINDS = {
 }  # fmt: skip
 # Reset, stop; the CPU's mode, of MicroLogix and of SLC.
 INTERRUPTS = frozenset({0x05, 0x07, PCCC << 16 | 0x0F3A, PCCC << 16 | 0x0F80})
+HALTS, RESUMES = frozenset({0x07}), frozenset({0x06})
 # PCCC functions of command 0x0F, the one that PLC-5, SLC and MicroLogix are asked with (Allen-
 # Bradley 1770-6.5.16).
 _PCCC_WRITES = (0x00, 0x02, 0x03, 0x18, 0x26, 0x67, 0x79, 0xA9, 0xAA, 0xAB, 0xAF)

@@ -210,6 +210,8 @@ DNP3 = Protocol(
     # That it was started anew a device says until its master takes note, some masters never do.
     troubles=frozenset({4, 6, 7}),
     interrupts=frozenset({13, 14, 18}),
+    halts=frozenset({18}),
+    resumes=frozenset({17}),
     starts=frozenset({20}),
     stops=frozenset({21}),
     busy=frozenset({5}),

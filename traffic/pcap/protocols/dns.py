@@ -36,6 +36,7 @@ RESPONSE_CODES = {
 _CODE_NAMES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 _A, _CNAME, _POINTER, _MOST_ALIASES = 1, 5, 0xC0, 3
 _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
+TELLS = 0x80  # function of what answers there, or announces itself unasked
 
 
 def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -66,7 +67,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         np.where((opcode == 0) & (messages.held >= 12), role, SKIP),
         key=messages.u16(0),
         kind=READ,
-        function=opcode,
+        function=np.where(multicast & is_answer, TELLS, opcode),
         code=np.where(is_answer & ~multicast, flags & 15, -1),
         value=_read_addresses(messages, is_answer & ~multicast),
         name_at=12,
@@ -98,13 +99,36 @@ def _read_addresses(messages: Messages, is_answer: np.ndarray) -> np.ndarray:
     return found
 
 
+_NETBIOS_BYTES = 32  # of a coded name
+_HALVES = frozenset(range(ord("A"), ord("P") + 1))
+_PLAIN_SUFFIXES = (0x00, 0x20)  # a workstation and a file server: the name says enough
+
+
+def read_netbios_name(coded: bytes) -> str:
+    """A name of NetBIOS, each byte of which is sent as two letters (RFC 1001, 14.1); what it is for
+    is its last byte.
+
+    >>> read_netbios_name(b"ECEBEJEEFFCACACACACACACACACACAAA"), read_netbios_name(b"CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+    ('baidu', '*')
+    >>> read_netbios_name(b"FAEMEBEOFECACACACACACACACACACABM")
+    'plant<1c>'
+    """
+    name = bytes((coded[i] - 65) << 4 | coded[i + 1] - 65 for i in range(0, _NETBIOS_BYTES, 2))
+    text = read_text(name[:-1].rstrip(b" \0").lower())
+    return text if name[-1] in _PLAIN_SUFFIXES else f"{text}<{name[-1]:02x}>"
+
+
 def _read_name(name: bytes) -> str:
-    """Labels, each after its length, joined by dots.
+    """Labels, each after its length, joined by dots; that of NetBIOS read.
 
     >>> _read_name(b"\\3www\\7example\\3com\\0\\0\\1")
     'www.example.com'
     """
     labels = []
+    if len(name) > _NETBIOS_BYTES and name[0] == _NETBIOS_BYTES:
+        coded = name[1 : 1 + _NETBIOS_BYTES]
+        if _HALVES.issuperset(coded):  # no name of DNS looks so
+            labels, name = [read_netbios_name(coded)], name[1 + _NETBIOS_BYTES :]
     while name and 0 < name[0] < 64:
         labels.append(read_text(name[1 : 1 + name[0]].lower()))
         name = name[1 + name[0] :]
@@ -137,7 +161,7 @@ DNS = Protocol(
     message_bytes=_message_bytes,
     head_bytes=2,
     read=_read,
-    functions={0: "query"},
+    functions={0: "query", TELLS: "answer"},
     refusals=RESPONSE_CODES,
     failed=frozenset({2}),
     say_code=_say_code,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from traffic.arrays import number_groups, starts_run
 from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.ber import read_length, read_numbers
 from traffic.pcap.protocols.protocol import (
     ETHERNET,
     PUBLISH,
@@ -44,36 +45,18 @@ def _fits(heads: Heads) -> np.ndarray:
     )
 
 
-def _skip_length(messages: Messages, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The length at ``at`` in BER, of at most two bytes, and where what it counts begins."""
-    first = messages.u8(at)
-    size = np.select(
-        [first == 0x81, first == 0x82], [messages.u8(at + 1), messages.u16(at + 1)], first
-    )
-    return np.maximum(size, 0), at + np.select([first == 0x81, first == 0x82], [2, 3], 1)
-
-
-def _read_numbers(messages: Messages, at: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Unsigned numbers of one to five bytes; -1 where there is none."""
-    digits = messages.bytes(at, 5).astype(np.int64)
-    value = np.zeros(len(messages), np.int64)
-    for i in range(5):
-        value = np.where(i < size, value << 8 | digits[:, i], value)
-    return np.where((size >= 1) & (size <= 5) & (messages.held >= at + size), value, -1)
-
-
 def _read(messages: Messages) -> pd.DataFrame:
     """A row per message: ``unit`` is the APPID, ``target`` stNum, ``value`` sqNum, the name the
     reference of the control block, ``code`` what is wrong by those before it (PROBLEMS)."""
-    _, at = _skip_length(messages, np.full(len(messages), 9))
+    _, at = read_length(messages, np.full(len(messages), 9))
     found = {tag: np.full(len(messages), -1) for tag in (_NAME, _LIVES_MS, _STATE, _REPEAT, _TEST)}
     name_bytes = np.zeros(len(messages), np.int64)
     for _ in range(_FIELDS):
         tag = messages.u8(at)
-        size, body = _skip_length(messages, at + 1)
+        size, body = read_length(messages, at + 1)
         for number in (_LIVES_MS, _STATE, _REPEAT, _TEST):
             mine = tag == number
-            found[number] = np.where(mine, _read_numbers(messages, body, size), found[number])
+            found[number] = np.where(mine, read_numbers(messages, body, size), found[number])
         found[_NAME] = np.where(tag == _NAME, body, found[_NAME])
         name_bytes = np.where(tag == _NAME, np.minimum(size, _NAME_BYTES), name_bytes)
         at = body + size

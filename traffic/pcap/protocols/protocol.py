@@ -134,7 +134,9 @@ class Protocol:
             ``refusals`` too.
         troubles: which remarks say that something is wrong with the device itself.
         logins: functions by which a client asks to be let in, and is or is not.
+        accounts: whether the name of a login is that of the account.
         interrupts: functions of the kind ``control`` that stop a device's work or start it anew.
+        halts: which of these leave it stopped; ``resumes``: functions by which it goes on then.
         starts, stops: functions by which a client lets a server begin, or cease, to tell what nobody
             asks for each time.
         promises: functions whose ``value`` is how many messages of the kind ``publish`` a server
@@ -159,6 +161,7 @@ class Protocol:
         repeats: whether an unanswered request that is sent again is the same request.
         broadcasts: whether questions go to all, so that an answer comes on another flow: the key
             alone pairs them.
+        elsewhere: whether an answer comes on another flow of the same two, so that the same holds.
         identify: what messages say of make, model and firmware of devices. Without ``read`` it gets
             the beginnings of streams alone, each as one message, of a few flows of each server.
         opens: whether it gets these though there is a ``read``.
@@ -182,7 +185,10 @@ class Protocol:
     remarks: frozenset[int] = frozenset()
     troubles: frozenset[int] = frozenset()
     logins: frozenset[int] = frozenset()
+    accounts: bool = False
     interrupts: frozenset[int] = frozenset()
+    halts: frozenset[int] = frozenset()
+    resumes: frozenset[int] = frozenset()
     starts: frozenset[int] = frozenset()
     stops: frozenset[int] = frozenset()
     promises: frozenset[int] = frozenset()
@@ -203,6 +209,7 @@ class Protocol:
     wait_s: float = 2.0
     repeats: bool = False
     broadcasts: bool = False
+    elsewhere: bool = False
     identify: Callable[[Messages], list[Identity]] | None = None
     opens: bool = False
     make_events: Callable[[pd.DataFrame], Events] = no_events

@@ -7,12 +7,28 @@ is RFC 1006, COTP is ISO 8073 class 0:
     TPKT 4 | COTP DT 3 | 0x32 type reference lengths 10 | error 2, in answers | parameters | data
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
-from traffic.arrays import starts_run
 from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.cotp import (
+    CONNECT,
+    COTP_CODE,
+    COTP_FUNCTIONS,
+    COTP_REFUSALS,
+    CR,
+    DISCONNECT,
+    DT,
+    HEAD_BYTES,
+    add_connections,
+    continues,
+    fits,
+    message_bytes,
+    read_selector,
+)
 from traffic.pcap.protocols.protocol import (
     ANSWER,
     ASK,
@@ -23,21 +39,26 @@ from traffic.pcap.protocols.protocol import (
     SKIP,
     TELL,
     WRITE,
-    Heads,
     Identity,
     Protocol,
     first_alike,
     make_rows,
+    read_text,
     select_distinct,
     select_kinds,
     share_flow,
 )
 from traffic.pcap.protocols.written import read_s7comm
 
-# COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
-CONNECT, DISCONNECT = 0xE0, 0x80
+# Jobs by their function, and userdata as 0x1000 + group * 256 + function.
 _READ_VAR, _WRITE_VAR, _DOWNLOAD, _START_UPLOAD, _PI, _STOP = 0x04, 0x05, 0x1A, 0x1D, 0x28, 0x29
-_READ_SZL = 0x1401
+_RESET, _READ_SZL = 0x110C, 0x1401
+# Program invocations by what they invoke.
+_START, _COPY, _COMPRESS, _ACTIVATE, _DELETE = range(0x2801, 0x2806)
+_INVOKED = {
+    b"P_PROGRAM": _START, b"_MODU": _COPY, b"_GARB": _COMPRESS, b"_INSE": _ACTIVATE, b"_INS2": _ACTIVATE,
+    b"_DELE": _DELETE,
+}  # fmt: skip
 FUNCTIONS = {
     0x00: "CPU services",
     _READ_VAR: "read variables",
@@ -48,17 +69,21 @@ FUNCTIONS = {
     _START_UPLOAD: "start upload",
     0x1E: "upload",
     0x1F: "end upload",
-    _PI: "program invocation (start, activate or delete blocks)",
+    _PI: "program invocation",
+    _START: "start program",
+    _COPY: "copy RAM to ROM",
+    _COMPRESS: "compress memory",
+    _ACTIVATE: "activate blocks",
+    _DELETE: "delete blocks",
     _STOP: "stop PLC",
-    DISCONNECT: "disconnect (COTP)",
-    CONNECT: "connect (COTP)",
+    **COTP_FUNCTIONS,
     0xF0: "set up communication",
     0x1101: "block status",
     0x1102: "variable status",
     0x1108: "modify variable",
     0x1109: "force",
     0x110A: "breakpoint",
-    0x110C: "memory reset",
+    _RESET: "memory reset",
     0x1201: "cyclic transfer",
     0x1204: "unsubscribe",
     0x1301: "list blocks",
@@ -74,9 +99,9 @@ FUNCTIONS = {
     0x1F01: "request download (NC)",
     0x1F06: "start upload (NC)",
 }
-_COTP_CODE = 0x10000  # added to a COTP reason, which may be 0
 # Return codes of items and data (one byte), error class and code of headers and userdata (two).
 REFUSALS = {
+    **COTP_REFUSALS,
     0x01: "hardware error",
     0x03: "access to the object not allowed",
     0x05: "invalid address",
@@ -140,62 +165,27 @@ REFUSALS = {
     0xD802: "job does not exist",
     0xD805: "no further cyclic read jobs possible",
     0xDC01: "date or time invalid",
-    _COTP_CODE: "connection refused, no reason given",
-    _COTP_CODE + 1: "connection refused: congestion at the TSAP",
-    _COTP_CODE + 2: "connection refused: nothing attached to the TSAP (rack or slot)",
-    _COTP_CODE + 3: "connection refused: TSAP unknown (rack or slot)",
-    _COTP_CODE + 128: "normal disconnect",
-    _COTP_CODE + 129: "connection refused: congestion of the device",
-    _COTP_CODE + 130: "connection negotiation failed",
-    _COTP_CODE + 133: "protocol error",
-    _COTP_CODE + 136: "connection refused on this network connection",
 }
 _KINDS = {
     READ: (_READ_VAR, _START_UPLOAD, 0x1E, 0x1F, 0x1101, 0x1102, 0x1201, 0x1301, 0x1302, 0x1303,
            _READ_SZL, 0x1701, 0x1703),
     WRITE: (_WRITE_VAR, 0x1108, 0x1109, 0x1702, 0x1704),
     # Blocks of a download are fetched by the PLC itself (0x1B, 0x1C): that is nobody's command.
-    CONTROL: (_DOWNLOAD, _PI, _STOP, 0x110C, 0x1F01),
+    CONTROL: (_DOWNLOAD, _PI, *range(_START, _DELETE + 1), _STOP, _RESET, 0x1F01),
     SESSION: (CONNECT, DISCONNECT, 0xF0, 0x1501),
 }  # fmt: skip
 _FILES = (_DOWNLOAD, 0x1B, 0x1C, _START_UPLOAD)
 _JOB, _ACK, _ACK_DATA, _USERDATA = 1, 2, 3, 7  # what Siemens calls ROSCTR
-_HEAD_BYTES = 7
-_CR, _CC, _DR, _DT = 0xE, 0xD, 0x8, 0xF
-_COTP_TYPES = (1, 2, 5, 6, 7, _DR, 0xC, _CC, _CR, _DT)
 _OK = 0xFF
 _MOST_ITEMS = 20  # of a read or write, by the longest message that PLCs agree to
 _NAME_BYTES = 32
+_BLOCKS = {
+    b"08": "OB", b"0A": "DB", b"0B": "SDB", b"0C": "FC", b"0D": "SFC", b"0E": "FB", b"0F": "SFB",
+}  # fmt: skip
+_FILE_NAME = re.compile(rb"[_$](0[8A-F])(\d{5})[ABP]")
 _AREA, _SZL = 40, 1 << 32  # places in ``target``
 _OTHERS = ("s7comm-plus", "mms", "cotp")
 _SHOWN = {0x81: "I", 0x82: "Q", 0x83: "M", 0x80: "P", 0x86: "L", 0x87: "V"}
-
-
-def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """TPKT's length, where a COTP header that fits it follows."""
-    length, indicator, kind = head[:, 2] << 8 | head[:, 3], head[:, 4], head[:, 5] >> 4
-    good = (head[:, 0] == 3) & ((head[:, 1] == 0) | (known < 2)) & ((length >= 7) | (known < 4))
-    good &= (known < 6) | ((indicator >= 2) & (indicator + 5 <= length))
-    good &= (known < 6) | np.isin(kind, _COTP_TYPES)
-    return np.where(good, np.where(known < 4, np.maximum(known, 1), length), 0)
-
-
-def _fits(heads: Heads) -> np.ndarray:
-    """A connection by transport selectors, or data of S7comm, S7comm-plus or an ISO session.
-
-    RDP begins with TPKT and COTP too, but names no selectors.
-    """
-    good = np.ones(len(heads.orig), bool)
-    for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
-        head = head.astype(np.int64)
-        length = _message_bytes(head, np.minimum(payload, head.shape[1]))
-        kind, first = head[:, 5] >> 4, head[:, 7]
-        session = (first == 0x0D) | (first == 0x0E) | ((first == 1) & (head[:, 9] == 1))
-        data = (head[:, 4] == 2) & (np.isin(first, (0x32, 0x72)) | session)
-        opens = np.isin(kind, (_CR, _CC)) & np.isin(head[:, 11], (0xC0, 0xC1, 0xC2))
-        speaks = ((kind == _DT) & data & (length >= 8)) | (opens & (length >= 13)) | (kind == _DR)
-        good &= (speaks & (length > 0)) | (payload == 0)
-    return good & (heads.payload >= 7)
 
 
 def _name_target(target: int) -> str:
@@ -223,34 +213,17 @@ def _name_target(target: int) -> str:
 def _read(messages: Messages) -> pd.DataFrame:
     """A row per message; the key is the reference that an answer repeats."""
     kind = messages.u8(5) >> 4
-    data = (kind == _DT) & (messages.u8(4) == 2) & ~_continues(messages, kind)
+    data = (kind == DT) & (messages.u8(4) == 2) & ~continues(messages, kind)
     first, rosctr = messages.u8(7), messages.u8(8)
     s7 = data & (first == 0x32) & np.isin(rosctr, (_JOB, _ACK, _ACK_DATA, _USERDATA))
     s7 &= messages.held >= 17
     other = _find_others(messages, kind, data, first, s7)
     columns = _read_s7(messages, s7, rosctr)
-    opens, agrees, ends = kind == _CR, kind == _CC, kind == _DR
-    refuses = ends & ~share_flow(messages, agrees)
-    columns["role"] = np.select(
-        [s7, opens, agrees | refuses, ends], [columns["role"], ASK, ANSWER, TELL], SKIP
-    )
-    connection = opens | agrees | ends
-    columns["key"][connection] = _COTP_CODE
-    columns["function"][connection] = np.where(ends[connection], DISCONNECT, CONNECT)
-    columns["kind"][connection] = SESSION
-    columns["target"][opens] = _read_selector(messages)[opens]
-    columns["code"][agrees] = 0
-    columns["code"][ends] = messages.u8(10)[ends] + _COTP_CODE
+    columns["role"] = np.where(s7, columns["role"], SKIP)
+    add_connections(messages, kind, columns)
     # What is neither S7comm nor S7comm-plus is no exchange of S7comm's.
     columns["role"][np.isin(other, (1, 2))] = SKIP
     return make_rows(messages, other=other, **columns)
-
-
-def _continues(messages: Messages, kind: np.ndarray) -> np.ndarray:
-    """Whether the message before, in the same stream, is a data unit that is not its last."""
-    last = (kind != _DT) | (messages.u8(6) >= 0x80)
-    follows = ~starts_run(messages.flow, messages.is_orig)
-    return follows & ~np.append(True, last[:-1])[: len(last)]
 
 
 def _find_others(
@@ -261,28 +234,8 @@ def _find_others(
     session = np.isin(first, (0x0D, 0x0E)) | (messages.u16(7) == 0x0100)
     mms = share_flow(messages, data & session)
     # A selector of S7comm names a kind of connection, then rack and slot.
-    foreign = share_flow(messages, (kind == _CR) & (_read_selector(messages) < 0x100))
+    foreign = share_flow(messages, (kind == CR) & (read_selector(messages) < 0x100))
     return np.select([share_flow(messages, s7), plus, mms, foreign], [-1, 0, 1, 2], -1)
-
-
-def _read_selector(messages: Messages) -> np.ndarray:
-    """The called TSAP of a connection request where it has two bytes; -1 for none."""
-    found_in = np.full(len(messages), -1)
-    asks = np.flatnonzero(messages.u8(5) >> 4 == _CR)
-    messages = messages.take(asks)
-    selector, at = np.full(len(asks), -1), np.full(len(asks), 11)
-    head = messages.bytes(0, 64).astype(np.int64)
-    end = np.minimum(messages.u8(4) + 5, 60)
-    rows = np.arange(len(asks))
-    for _ in range(6):
-        at = np.minimum(at, 60)
-        code, size = head[rows, at], head[rows, at + 1]
-        value = head[rows, at + 2] << 8 | head[rows, at + 3]
-        found = (code == 0xC2) & (size == 2) & (at + 4 <= end)
-        selector = np.where(found, value, selector)
-        at = at + 2 + size
-    found_in[asks] = selector
-    return found_in
 
 
 def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str, np.ndarray]:
@@ -300,6 +253,7 @@ def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str
     identify = np.isin(szl >> 16 & 0xFF, (0x11, 0x1C)) & (szl >= 0)
     target, value = _read_items(messages, s7 & (rosctr == _JOB), function)
     name_at, name_bytes = _find_name(messages, s7 & (rosctr == _JOB), function)
+    function = _read_invoked(messages, function, name_at, name_bytes)
     return {
         "role": role,
         "key": messages.u16(11),
@@ -329,17 +283,42 @@ def _read_items(
 def _find_name(
     messages: Messages, jobs: np.ndarray, function: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the name of a block (``_0A00001P``) or of an invoked program (``P_PROGRAM``) stands."""
+    """Where the name of a block (``_0A00001P``) or of what is invoked (``P_PROGRAM``) stands; a stop
+    names the program alone."""
     at, size = np.full(len(messages), -1), np.zeros(len(messages), np.int64)
     files = jobs & np.isin(function, _FILES)
-    stops, invokes = jobs & (function == _STOP), np.flatnonzero(jobs & (function == _PI))
+    invokes = np.flatnonzero(jobs & (function == _PI))
     at[files], size[files] = 26, messages.u8(25)[files]
-    at[stops], size[stops] = 24, messages.u8(23)[stops]
     if len(invokes):
         some = messages.take(invokes)
         place = 27 + np.maximum(some.u16(25), 0)
         at[invokes], size[invokes] = place + 1, some.u8(place)
     return at, np.clip(size, 0, _NAME_BYTES)
+
+
+def _read_invoked(
+    messages: Messages, function: np.ndarray, name_at: np.ndarray, name_bytes: np.ndarray
+) -> np.ndarray:
+    """The functions, those of invocations by what they invoke."""
+    rows = np.flatnonzero((function == _PI) & (name_at >= 0))
+    if not len(rows):
+        return function
+    names = messages.take(rows).bytes(name_at[rows], _NAME_BYTES)
+    names *= np.arange(_NAME_BYTES) < name_bytes[rows, None]
+    texts = (one.tobytes().rstrip(b"\0") for one in names)
+    function = function.copy()
+    function[rows] = [_INVOKED.get(text, _PI) for text in texts]
+    return function
+
+
+def _read_name(name: bytes) -> str:
+    """A block as engineers write it, where a file of the CPU is named.
+
+    >>> _read_name(b"_0A00001P"), _read_name(b"$0B00000A"), _read_name(b"P_PROGRAM")
+    ('DB1', 'SDB0', 'P_PROGRAM')
+    """
+    block = _FILE_NAME.fullmatch(name)
+    return f"{_BLOCKS[block[1]]}{int(block[2])}" if block else read_text(name)
 
 
 def _read_code(
@@ -436,18 +415,21 @@ S7COMM = Protocol(
     title="S7",
     transports=(TCP,),
     ports=(102,),
-    fits=_fits,
+    fits=fits,
     anywhere=True,
-    message_bytes=_message_bytes,
-    head_bytes=_HEAD_BYTES,
+    message_bytes=message_bytes,
+    head_bytes=HEAD_BYTES,
     read=_read,
     functions=FUNCTIONS,
     kinds=_KINDS,
     refusals=REFUSALS,
     failed=frozenset({0x01, 0x011B, 0x0140, 0x0141, 0x8301, 0x8302}),
-    interrupts=frozenset({_STOP}),
-    busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
+    interrupts=frozenset({_STOP, _RESET}),
+    halts=frozenset({_STOP}),
+    resumes=frozenset({_START}),
+    busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, COTP_CODE + 129}),
     denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
+    read_name=_read_name,
     name_target=_name_target,
     function_field="s7comm.param.func",
     read_points=lambda data: read_s7comm(data, _name_target),

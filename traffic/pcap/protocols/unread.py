@@ -28,11 +28,8 @@ def _recognise(
     return Protocol(name=name, transports=transports, ports=ports, fits=fits, anywhere=True)
 
 
-# The object of PROFINET's context manager (IEC 61158-6-10, 4.10.3), in either order of bytes.
-_PNIO = (b"\xde\xa0\0\0\x6c\x97\x11\xd1", b"\0\0\xa0\xde\x97\x6c\xd1\x11")
 UNREAD = (
     _recognise("ads", (TCP, UDP), (48898, 48899), _fits_ads),
-    _recognise("profinet_cm", (UDP,), (34964,), starts_with(*_PNIO, at=8)),
     _recognise("fins", (TCP, UDP), (9600,), _fits_fins),
 )
 
@@ -45,7 +42,7 @@ def note_unread(services: pd.Series, protocols: tuple[Protocol, ...]) -> tuple[s
         protocols: all that are known.
     """
     unread = {one.name for one in protocols if one.read is None and one.identify is None}
-    unread |= {name for one in protocols for name in one.others}
+    unread |= {name for one in protocols for name in one.others} - {one.name for one in protocols}
     counts = services[services.isin(sorted(unread))].value_counts()
     if counts.empty:
         return ()
