@@ -65,7 +65,7 @@ class TextClassifier:
 # ---- What it sees of a text ----
 
 
-@lru_cache(maxsize=8192)  # 12 MB; as many as are learned from
+@lru_cache(maxsize=16384)  # 24 MB; as many as are learned from
 def read_meaning(plain: str) -> np.ndarray:
     """The sentence vector of a plain question or sentence, (hidden,)."""
     spoken = re.sub(rf"\b{DEVICE}\b", "the device", plain)
