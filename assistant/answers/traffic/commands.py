@@ -100,7 +100,7 @@ def _tell_commands(asked: Asked) -> Answer | None:
     if other:
         keys = rows[["protocol", "function"]].astype({"protocol": "str"}).itertuples(index=False)
         known = [
-            one.function in BY_NAME[one.protocol].interrupts | BY_NAME[one.protocol].starts
+            one.function in BY_NAME[one.protocol].interrupts | BY_NAME[one.protocol].resumes
             for one in keys
         ]
         rows = rows[~pd.Series(known, rows.index, dtype=bool)]
