@@ -35,7 +35,7 @@ from assistant.facts.attribution import attribute
 from assistant.facts.devices import end_facts, writer_facts
 from assistant.facts.fact import kind_of
 from assistant.facts.profiles import PROFILES
-from assistant.facts.requests import fails_often
+from assistant.facts.requests import name_failing
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.samples import make_samples
@@ -105,7 +105,7 @@ def test_a_restart_that_a_device_was_told(tmp_path, function, indications, said)
 )
 def test_that_it_was_started_anew_is_no_failure_of_a_device(tmp_path, indications, failing):
     turns = [turn for seq in range(5) for turn in _dnp3(1, seq, _answer(seq, indications))]
-    assert fails_often(_view(tmp_path, talk(20000, *turns)), SERVER) == failing
+    assert bool(name_failing(_view(tmp_path, talk(20000, *turns)), SERVER)) == failing
 
 
 # ---- Floods of messages ----
