@@ -202,9 +202,14 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     step = checks[0][0].lower() + checks[0][1:]
     at = find_culprits(incident)[:_MOST] if incident else []  # which device it is about
     unsaid = asked.focus is None and not asked.device  # nothing was told yet that "this" could mean
-    about = name_incident(incident, asked) if unsaid and incident else asked.view.names_of(at)
+    if unsaid and incident:
+        line = say("checks_first_of", what=name_incident(incident, asked), step=step)
+    elif at:
+        line = say("checks_first_at", names=asked.view.names_of(at), step=step)
+    else:
+        line = say("checks_first", step=step)
     return Answer(
-        say("checks_first_at", names=about, step=step) if at else say("checks_first", step=step),
+        line,
         (
             *((say_span(asked, incident, ""),) if over and incident else ()),
             headline,
