@@ -220,6 +220,13 @@ def _answer_does(asked: Asked) -> Answer:
     return answer_does(asked)
 
 
+_TRIES = re.compile(
+    r"\b(?:tr(?:y|ies|ied|ying)|guess\w*|attempt\w*|hammer\w*|probier\w*|versuch\w*|prueb\w*|intent\w*)\b"
+)
+_GETS_IN = re.compile(
+    r"\b(?:g[eo]t\w* in|work\w*|succe\w*|success\w*|let in|inside|log\w* in|correct\w*|right (?:one|password)"
+    r"|entr\w*|rein\w*)\b"
+)
 _OF_LOGINS = re.compile(
     r"\b(?:log\w*|passwords?|sign\w*|credentials?|guess\w*|users?|accounts?|brute\w*|anmeld\w*|passwor\w*|sesion"
     r"|contrasena\w*|usuari\w*)\b"
@@ -231,6 +238,12 @@ def _answer_logins(asked: Asked) -> Answer:
     # "someone rattled at every door, did they get in?"
     focus = asked.focus or (asked.incident if find_symptoms(asked.query.plain) else None)
     other = focus is not None and focus.label in ATTACKS and focus.label != "brute_force"
+    guessed = asked.incident if asked.incident and asked.incident.label == "brute_force" else None
+    asks_if = (
+        asked.polar and _TRIES.search(asked.query.plain) and not _GETS_IN.search(asked.query.plain)
+    )
+    if guessed is not None and guessed.facts and asks_if:  # "does somebody try passwords?"
+        return Answer(begin(guessed.facts[0], "yes"), guessed.facts[1:])
     told = answer_success(asked) if other and not _OF_LOGINS.search(asked.query.plain) else None
     return told or answer_logins(asked)
 

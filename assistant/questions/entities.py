@@ -100,7 +100,7 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     addresses = [*_addresses(text), *last]
     machine_of, named = analysis.view.machine_of, _named(text, analysis)
     in_zone = _in_zone(text, analysis)
-    roles = set(_flat(_roles_in(text, analysis, article=False))) if in_zone else set()
+    roles = set(_flat(_roles_in(text, analysis, article=False, vague=True))) if in_zone else set()
     described = [one for one in in_zone if one in roles]  # "the camera in mixing"
     sole = described if len(described) == 1 else []
     given = [*(machine_of(one) for one in addresses if one in known), *named, *sole]
@@ -301,11 +301,14 @@ def _named(text: str, analysis: Analysis) -> list[str]:
     return _flat(close.values())
 
 
-def _roles_in(text: str, analysis: Analysis, *, article: bool) -> list[tuple[str, ...]]:
+def _roles_in(
+    text: str, analysis: Analysis, *, article: bool, vague: bool = False
+) -> list[tuple[str, ...]]:
     """The devices of each role of the inventory that a text names, in the order there.
 
     Args:
         article: only "the recorder", not "recorder"; a number behind it names a device instead.
+        vague: also words that may mean many things, "the gateway", where a zone says which.
     """
     lowered = " ".join(text.lower().split())
     by_role: dict[str, tuple[str, ...]] = {}
@@ -313,7 +316,7 @@ def _roles_in(text: str, analysis: Analysis, *, article: bool) -> list[tuple[str
         by_role[one.role] = (*by_role.get(one.role, ()), one.address)
     found = {}
     for role, addresses in by_role.items():
-        if not role or role in _VAGUE_ROLES:
+        if not role or (role in _VAGUE_ROLES and not vague):
             continue
         names = _ROLE_NAMES.get(role, rf"{re.escape(role)}s?")
         before = rf"\b{_ARTICLE} (?:\w+ )?" if article else r"\b"

@@ -305,6 +305,9 @@ def _fails_to_answer(
     return Answer(begin(headline, reply), facts, whole=True)
 
 
+_STOPS = re.compile(r"\bstop\w* (?:answer|respond|reply|work|talk|send)\w*")
+
+
 def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     """How many of the requests to it were answered, refused, left."""
     counts = rows["outcome"].value_counts()
@@ -320,9 +323,9 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
     if vain:
         # "did it fail?" is not denied of who left every twentieth request without an answer.
         most = _FAILED_SHARE if asked.query.negative else 0.5
-        return Answer(
-            say("answers_partly", asked.is_well(vain < most * len(rows)), **values), facts
-        )
+        well = vain < most * len(rows)
+        reply = asked.reply(not well) if _STOPS.search(asked.query.plain) else asked.is_well(well)
+        return Answer(say("answers_partly", reply, **values), facts)
     kind = "answers_refuses" if refused else "answers_all"
     plain = asked.query.plain
     # "did it refuse?", not "is it dead?"
