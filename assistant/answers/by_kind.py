@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, begin, say, tell_incident
+from assistant.answers.asked import Answer, Asked, begin, say, say_span, tell_incident
 from assistant.answers.attacks.attack import answer_attack
 from assistant.answers.attacks.control import answer_commander
 from assistant.answers.attacks.downloads import answer_download
@@ -57,7 +57,7 @@ from assistant.answers.plant.inventory import (
 )
 from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.plant.past import answer_interval
-from assistant.answers.traffic.behaviour import answer_aspect, answer_does
+from assistant.answers.traffic.behaviour import FINDS, answer_aspect, answer_does
 from assistant.answers.traffic.changes import answer_changed, answer_trend, asks_for_trend
 from assistant.answers.traffic.commands import answer_commands, answer_resumed
 from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
@@ -68,6 +68,7 @@ from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.playbook import find_asked
+from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact
@@ -86,9 +87,14 @@ _SEEKS = re.compile(r"\b(?:look\w* for|search\w* for|seeks?|sucht|busca) (?:an? 
 _GOING_ON = re.compile(r"\bwhat(?: is| was|.s|s)? (?:going on|happen\w*|up|wrong|the matter)\b")
 
 
+_WENT = re.compile(  # of a time that is past who sends now tells nothing
+    r"\b(?:went|fell|dropped|were|was) (?:\w+ )?(?:dead|silent|quiet|dark|down|off|offline|gone|mute|out)\b"
+)
+
+
 def _answer_reporting(asked: Asked, headline: Fact) -> Answer:
     incident = asked.incident
-    asks = incident is not None and bool(_GOING_ON.search(asked.query.plain))
+    asks = bool(_GOING_ON.search(asked.query.plain) or _WENT.search(asked.query.plain))
     if incident is not None and incident.facts and (asks or incident.label == "device_silent"):
         return tell_incident(incident)
     return answer_answers(asked, headline)
@@ -238,6 +244,9 @@ def _answer_logins(asked: Asked) -> Answer:
     # "someone rattled at every door, did they get in?"
     focus = asked.focus or (asked.incident if find_symptoms(asked.query.plain) else None)
     other = focus is not None and focus.label in ATTACKS and focus.label != "brute_force"
+    if asked.focus is not None and asked.still and not _OF_LOGINS.search(asked.query.plain):
+        over = is_over(asked.focus, asked.analysis)  # "still coming in?" of a flood
+        return Answer(say_span(asked, asked.focus, asked.reply(not over)), asked.focus.facts)
     guessed = asked.incident if asked.incident and asked.incident.label == "brute_force" else None
     asks_if = (
         asked.polar and _TRIES.search(asked.query.plain) and not _GETS_IN.search(asked.query.plain)
@@ -414,7 +423,11 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
     "logins": lambda asked, _: _answer_logins(asked),
     "place": answer_place,
     "bearer": lambda asked, _: answer_bearer(asked),
-    "reporting": lambda asked, headline: answer_role(asked) or _answer_reporting(asked, headline),
+    "reporting": lambda asked, headline: (
+        _answer_reporting(asked, headline)
+        if asked.incident and _WENT.search(asked.query.plain)
+        else answer_role(asked) or _answer_reporting(asked, headline)
+    ),
     "zones": lambda asked, _: answer_zones(asked),
     "slowest": lambda asked, _: answer_slowest(asked),
     "encryption": lambda asked, _: answer_encryption(asked),
@@ -425,5 +438,9 @@ BY_KIND: dict[str, Callable[[Asked, Fact], Answer]] = {
             asked, headline
         )
     ),
-    "incidents": lambda asked, _: answer_incidents(asked),
+    "incidents": lambda asked, _: (
+        _answer_does(asked)  # "did it find anything open?"
+        if asked.focus is not None and FINDS.search(asked.query.plain)
+        else answer_incidents(asked)
+    ),
 }

@@ -69,6 +69,12 @@ def answer_trouble(asked: Asked) -> Answer | None:
             for one in asked.analysis.incidents
             if one not in found and any(kind_of(fact) == "login_refused" for fact in one.facts)
         ]
+    if "dos" in labels:  # "is somebody hammering the broker?"
+        found += [
+            one
+            for one in asked.analysis.incidents
+            if one not in found and any(kind_of(fact) == "messages" for fact in one.facts)
+        ]
     if device:
         found = [one for one in found if one.touches(device)]
     if not found and (topic := find_topic(asked, alike=False)) is not None:

@@ -108,10 +108,15 @@ def measure_part(incident: Incident, device: str, view: TrafficView) -> float:
 def is_bystander(incident: Incident, device: str, view: TrafficView) -> bool:
     """Whether nothing but its traffic of the same time links a device to an incident: it is no end of it,
     and no sentence of it names the device."""
-    if device in (incident.device, *incident.peers) or incident.label in _OF_MANY:
+    lies = (
+        incident.label == "spoofing"
+    )  # who talks with those whose address is claimed has no part in it
+    ends = find_targets(incident) if lies else incident.peers
+    if device in (incident.device, *ends) or incident.label in _OF_MANY:
         return False
     own = (fact for fact in incident.facts if kind_of(fact) != "related")
-    return device in incident.related and not any(
+    touched = (*incident.related, *incident.peers) if lies else incident.related
+    return device in touched and not any(
         find_whole(view.name_of(device), fact.text) for fact in own
     )
 
@@ -167,7 +172,11 @@ def choose_incidents(
     found = worst_first(list(analysis.incidents))
     if targets:
         meant = {focus.id} if focus is not None else set[str]()
-        found = [one for one in found if one.id in meant or any(map(one.touches, named))]
+        found = [
+            one
+            for one in found
+            if one.id in meant or any(_has_part(one, end, view) for end in named)
+        ]
     found.sort(key=score, reverse=True)
     if not found:
         return []
@@ -178,6 +187,11 @@ def choose_incidents(
     alone = is_name_alone(plain)
     first = found[0] if alone else _find_meant(question, tied, analysis, lead)
     return [first, *(one for one in found if one is not first)]
+
+
+def _has_part(incident: Incident, device: str, view: TrafficView) -> bool:
+    lied_to = incident.label == "spoofing" and is_bystander(incident, device, view)
+    return incident.touches(device) and not lied_to
 
 
 def _speaks(incident: Incident) -> Callable[[str], bool]:

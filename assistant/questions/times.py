@@ -99,7 +99,10 @@ def read_span(question: str, start_s: float, end_s: float, zone: str = "") -> Sp
         at_s = max(start_s, end_s - ago_s)
         return Span(at_s - _SLACK_S, at_s + _SLACK_S, at_s)
     clock = _NearestClock(start_s, end_s, zone)
-    text = _HALF_PAST.sub(clock.spell, text)
+    if not _WRITTEN.search(
+        text
+    ):  # "quarter past, you know, 00:04": what is written in numbers is meant
+        text = _HALF_PAST.sub(clock.spell, text)
     if found := _BETWEEN.search(text):
         first_s, last_s = clock.moment_s(found, "a"), clock.moment_s(found, "b")
         width_s = _width_s(found, "b") if last_s == first_s else 0.0
@@ -124,6 +127,9 @@ def _length_s(found: re.Match[str], mark: str = "") -> float:
 def _width_s(found: re.Match[str], name: str) -> float:
     """How long the moment lasts that was named: a second or a minute."""
     return 0.0 if found[f"{name}s"] else 59.0
+
+
+_WRITTEN = re.compile(r"\b\d{1,2}:\d\d\b")
 
 
 @dataclass(frozen=True)

@@ -125,13 +125,17 @@ def _count_attacks(asked: Asked) -> Answer:
     return Answer(line, facts or asked.found.facts, listing=True)
 
 
+_THAT = re.compile(r"\b(?:that|this|it|das|es|eso|esto)\b")
+
+
 def _choose_attack(asked: Asked) -> Incident | None:
     """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
     attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
     spoken, now = asked.focus, asked.incident
     if now and asked.second and now.touches(asked.device) and now.touches(asked.second):
         return now  # what is between both
-    if asked.either and not asked.query.names_device and spoken and now and spoken.id == now.id:
+    of_it = asked.either or bool(_THAT.search(asked.query.plain))
+    if of_it and not asked.query.names_device and spoken and now and spoken.id == now.id:
         return now  # "attack or fault?" is asked of what the talk is about
     ordered = worst_first(list(asked.analysis.incidents))
     if asked.device:

@@ -15,7 +15,7 @@ from assistant.answers.plant.parties import Parties, name_parties, part_machines
 from assistant.answers.topics import DNS, find_topic
 from assistant.answers.traffic.units import answer_units
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.choosing import is_bystander
+from assistant.diagnosis.choosing import find_targets, is_bystander
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import Fact, Value, kind_of, listed
@@ -341,6 +341,9 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
             return Answer(line, (*others[0].facts, *focus.facts[:1]))
     own = [one for one in incidents if one.device == device]
     touched = [one for one in incidents if device in (*one.peers, *one.related)]
+    # Who talks with those whose address is claimed has no part in it.
+    lied_to = [one for one in touched if one.label == "spoofing"]
+    touched = [one for one in touched if one not in lied_to or device in find_targets(one)]
     touched.sort(key=lambda one: is_bystander(one, device, asked.view))
     if not own and touched and is_bystander(touched[0], device, asked.view):
         cause = asked.view.name_of(touched[0].device)

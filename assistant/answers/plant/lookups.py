@@ -8,6 +8,7 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
 from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
 from assistant.detection.incidents import Incident
+from assistant.detection.rules.names import find_wrong_answers
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
@@ -44,6 +45,13 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         return _tell_incident(asked, headline, named, rows[~bad], facts)
     share = float(bad.mean())
     kind = "dns_works" if share < _FEW else "dns_partly" if share < 0.5 else "dns_fails"
+    if kind == "dns_works" and (odd := find_wrong_answers(asked.view, least_vain=1, least_given=1)):
+        first = odd[0].facts  # too little for an incident, and no all-clear
+        return Answer(
+            begin(first[0], "unclear" if asked.polar else ""),
+            (*first[1:], *facts),
+            standing="inconclusive",
+        )
     reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
     unknown = rows[rows["code"] == 3]
     values: dict[str, Value] = {"name": asked.name, "asked": len(rows), "unknown": len(unknown)}

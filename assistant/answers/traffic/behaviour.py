@@ -55,7 +55,7 @@ def answer_does(asked: Asked) -> Answer:
     opens = scanned and bool(_OPEN.search(asked.query.plain))
     facts = asked.incident.facts if asked.incident else ()
     ports = not (facts and kind_of(facts[0]) == "probe")  # who tries registers out finds no ports
-    if opens or asked.query.relation == "scan" or (ports and _FINDS.search(asked.query.plain)):
+    if opens or asked.query.relation == "scan" or (ports and FINDS.search(asked.query.plain)):
         return _scanned(asked)
     if asked.query.aspect in _FIELDS and not asked.requests.empty:
         return _aspect(asked, _FIELDS[asked.query.aspect])
@@ -98,7 +98,7 @@ def answer_process(asked: Asked) -> Answer | None:
     return Answer(say("process_unread", "unclear"), asked.known, standing="inconclusive")
 
 
-_FINDS = re.compile(
+FINDS = re.compile(
     r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b"
     r"|\bwhat .*\b(find|found|see|seen|learn\w*|discover\w*)\b(?: out)?(?: (?:about|on|at|of) \w+)?\W*$"
 )

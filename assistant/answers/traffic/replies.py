@@ -207,6 +207,10 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
             "pkts": int(sent["sent_pkts"].sum()),
             "last_time_s": float(sent["until_s"].max()),
         }
+        before_s = view.last_s - float(values["last_time_s"])
+        if before_s > LATELY_S:  # that it was alive then does not say that it is
+            line = say("answers_heard_last", "unclear", name=name, before_s=before_s, **values)
+            return Answer(line, found.facts, standing="inconclusive")
         return Answer(say("answers_heard", asked.is_well(True), name=name, **values), found.facts)
     return _count_answers(asked, name, rows)
 

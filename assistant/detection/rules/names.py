@@ -51,13 +51,21 @@ class _Lie:
     over: bool
 
 
-def find_wrong_answers(view: TrafficView) -> list[RuleHit]:
-    """Resolvers that for a while lead their clients to addresses outside at which nobody is."""
+def find_wrong_answers(
+    view: TrafficView, least_vain: int = _MIN_VAIN, least_given: int = _MIN_GIVEN
+) -> list[RuleHit]:
+    """Resolvers that for a while lead their clients to addresses outside at which nobody is.
+
+    Args:
+        view: the capture.
+        least_vain: calls in vain from which on it is an incident; a single one is worth a word to who asks.
+        least_given: answers for a name from which on, likewise.
+    """
     told = _read_answers(view)
     hits = []
     for resolver, rows in told.groupby("server"):
-        lies = list(_find_lies(view, rows))
-        if sum(lie.calls["attempt"].nunique() for lie in lies) >= _MIN_VAIN:
+        lies = list(_find_lies(view, rows, least_given))
+        if lies and sum(lie.calls["attempt"].nunique() for lie in lies) >= least_vain:
             hits.append(_make_hit(view, str(resolver), lies))
     return hits
 
@@ -72,7 +80,7 @@ def _read_answers(view: TrafficView) -> pd.DataFrame:
     return rows.assign(address=address, heard=address.isin(view.speakers))
 
 
-def _find_lies(view: TrafficView, rows: pd.DataFrame) -> Iterator[_Lie]:
+def _find_lies(view: TrafficView, rows: pd.DataFrame, least: int) -> Iterator[_Lie]:
     """The names of a resolver that led nowhere; ``rows``: its answers."""
     mixed = rows.groupby("name")["heard"].agg(["any", "all"])
     calls = view.flow_slots
@@ -82,7 +90,7 @@ def _find_lies(view: TrafficView, rows: pd.DataFrame) -> Iterator[_Lie]:
         given = mine[~mine["heard"]]
         first_s, last_s = float(given["ts"].min()), float(given["ts"].max())
         meanwhile = mine["ts"].between(first_s, last_s)
-        if len(given) < max(_MIN_GIVEN, _MOSTLY * meanwhile.sum()):
+        if len(given) < max(least, _MOSTLY * meanwhile.sum()):
             continue
         vain = calls["src"].isin(given["client"]) & calls["dst"].isin(given["address"])
         vain &= calls["until_s"] >= first_s

@@ -132,7 +132,9 @@ def _blame_servers(view: TrafficView, hits: list[RuleHit]) -> list[RuleHit]:
 
 def _is_known_login(hit: RuleHit) -> bool:
     kinds = {kind_of(one) for one in hit.facts}
-    refused = kind_of(hit.fact) == "login_refused" and hit.label == "misconfiguration"
+    # However fast it tries: who bears one login all the time, and is let in with it again, guesses none.
+    meant_well = hit.label == "misconfiguration" or "login_kept" in kinds
+    refused = kind_of(hit.fact) == "login_refused" and meant_well
     return refused and bool(kinds & {"worked", "works_again"})
 
 
