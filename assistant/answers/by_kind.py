@@ -227,7 +227,7 @@ def _answer_does(asked: Asked) -> Answer:
 
 
 _TRIES = re.compile(
-    r"\b(?:tr(?:y|ies|ied|ying)|guess\w*|attempt\w*|hammer\w*|probier\w*|versuch\w*|prueb\w*|intent\w*)\b"
+    r"\b(?:tr(?:y|ies|ied|ying)|guess(?:es|ing)|attempt\w*|hammer\w*|probier\w*|versuch\w*|prueb\w*|intent\w*)\b"
 )
 _GETS_IN = re.compile(
     r"\b(?:g[eo]t\w* in|work\w*|succe\w*|success\w*|let in|inside|log\w* in|correct\w*|right (?:one|password)"

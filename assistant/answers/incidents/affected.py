@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -193,8 +192,8 @@ def _by_client(rows: pd.DataFrame) -> dict[str, int]:
 def answer_affected(asked: Asked, headline: Fact) -> Answer:
     """Whether another device is affected too, or which ones are."""
     of_units = "answer" in asked.query.plain or asked.query.unit is not None
-    if of_units and (told := answer_units(replace(asked, guessed=False))):
-        return told  # units are named, which is no guess
+    if of_units and (told := answer_units(asked)):
+        return told
     if _THE_OTHERS.match(asked.query.plain) and asked.meant_by_list:
         rest = [
             one for one in asked.meant_by_list if asked.focus is None or one.id != asked.focus.id

@@ -1,6 +1,7 @@
 """The units behind a gateway, which share its address: which answer, since when one does not."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 
@@ -20,6 +21,9 @@ def answer_units(asked: Asked) -> Answer | None:
     """Whether a unit answers, or the others do; None where no unit is asked about or none is read."""
     if not UNITS.search(asked.query.plain):
         return None
+    asked = replace(
+        asked, guessed=False
+    )  # units are named, whatever kind the question was taken for
     rows = _select_judged(asked)
     if rows.empty:
         return None
