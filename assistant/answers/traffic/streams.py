@@ -90,7 +90,7 @@ def _say_validity(asked: Asked) -> Answer | None:
     """Whether who sends marks what it sends as wrong; None where its protocol has no such marks."""
     rows = asked.requests
     rows = rows[(rows["kind"] == "publish") & (rows["outcome"] == "told")]
-    rows = rows[[_marks(str(name)) for name in rows["protocol"]]]
+    rows = rows[rows["protocol"].astype("str").map(_marks).astype(bool)]
     rows = rows[rows["client"] == asked.device] if asked.device else rows
     if rows["client"].nunique() != 1:
         return None
