@@ -31,32 +31,31 @@ from assistant.answers.incidents.events import (
 )
 from assistant.answers.incidents.reasons import answer_checks
 from assistant.answers.incidents.sides import answer_blame, answer_sides
-from assistant.answers.incidents.since import STILL_THERE, answer_presence
+from assistant.answers.incidents.since import answer_presence
 from assistant.answers.incidents.worries import answer_worry
 from assistant.answers.joined import join_answers, split_joined
+from assistant.answers.meant import choose_devices
 from assistant.answers.plant.documents import answer_of_model
 from assistant.answers.plant.inventory import answer_who_is, holds_code
-from assistant.answers.plant.leases import answer_leases
-from assistant.answers.plant.lookups import answer_failing_names, answer_where
+from assistant.answers.plant.lookups import answer_failing_names, answer_leases, answer_where
 from assistant.answers.plant.publishers import answer_publishers
 from assistant.answers.plant.states import describe_state
+from assistant.answers.requests.commands import answer_commands, answer_resumed
+from assistant.answers.requests.deeds import IS_IT, answer_deeds
+from assistant.answers.requests.halts import answer_halt
+from assistant.answers.requests.named import answer_accounts, answer_files, answer_named
+from assistant.answers.requests.streams import answer_stream
+from assistant.answers.requests.written import answer_written
 from assistant.answers.several import answer_all_of, answer_several
 from assistant.answers.times import answer_time, find_span, narrow
-from assistant.answers.topics import CULPRIT, answer_topic
+from assistant.answers.topics import answer_topic
 from assistant.answers.traffic.amounts import answer_amount
 from assistant.answers.traffic.behaviour import answer_process
 from assistant.answers.traffic.beyond import answer_partner, answer_way_out
-from assistant.answers.traffic.commands import answer_commands, answer_resumed
-from assistant.answers.traffic.deeds import IS_IT, answer_deeds
 from assistant.answers.traffic.gaps import answer_gap
-from assistant.answers.traffic.halts import answer_halt
-from assistant.answers.traffic.named import answer_accounts, answer_files, answer_named
-from assistant.answers.traffic.streams import answer_stream
-from assistant.answers.traffic.written import answer_written
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.choosing import find_culprits, find_run, find_targets
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
 from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
@@ -64,30 +63,16 @@ from assistant.facts.fact import Fact, kind_of, listed
 from assistant.facts.written import WRITTEN
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
-from assistant.questions.entities import Mention, list_machines, list_names, read_devices
+from assistant.questions.entities import Mention, list_names, read_devices
 from assistant.questions.forms import read_forms
-from assistant.questions.plain import DEVICE, make_plain
+from assistant.questions.plain import make_plain
 from assistant.questions.queries import Query, is_order, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 
-_WHICH_ONE = re.compile(
-    r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
-)
 _WHO_IS = re.compile(
     r"\b(?:who|what|wer|was|quien|que)\b.{0,20}\b(?:is|ist|es) (?:that |this )?dev\W*$"
 )
-_IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
-_VICTIM = re.compile(r"\b(?:target|victim|attacked|scanned|opfer|ziel|victima|objetivo)\b")
-_CULPRIT = re.compile(rf"\b(?:{CULPRIT})\b")
-_THIS = re.compile(
-    rf"\b(?:(?:this|the|that|my|our) (?:device|machine|host|thing|box)|it|its|{DEVICE})\b"
-)
-_OTHER_SIDE = re.compile(
-    r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one|client|device|host|sensor)\b"
-)
-_OF_IT = ("answers", "does", "who", "count", "loss")
-_OF_NO_DEVICE = ("sensor", "dns", "zones", "place")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
 
@@ -212,7 +197,7 @@ def _answer_one(
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device, focus)
     alike = found.mention.devices if found.mention.alike else ()
-    found = _add_remark(_choose_devices(found, query, analysis), history)
+    found = _add_remark(choose_devices(found, query, analysis), history)
     # The device that a talk is about does not make sense of what was not understood.
     named = query.names_device or (
         device is None
@@ -295,43 +280,6 @@ def _answer_by_kind(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> An
     if query.kind in BY_KIND and not unnamed:
         return BY_KIND[query.kind](asked, headline)
     return answer_why(asked, headline)
-
-
-def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> Investigation:
-    """The same about the devices that the question is about: not always those whose kind it names."""
-    mention, of_kind = found.mention, not query.names_device
-    all_of_them = query.kind == "count" and len(mention.devices) > 1
-    asks_which = query.kind == "who" and bool(_WHICH_ONE.match(query.plain))
-    if of_kind and (all_of_them or asks_which):
-        # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
-        mention = Mention()
-    if found.incident is not None and (meant := _find_meant(found.incident, mention, query)):
-        mention = Mention((meant,))
-    machines = list_machines(analysis)
-    nobody = not (mention.devices or mention.peers or mention.missing)
-    if nobody and len(machines) == 1 and _THIS.search(query.plain):
-        mention = Mention(tuple(machines))  # "what does the camera do?", of a capture of one device
-    # "sensor" and "name server" name no device then, so that none is missed.
-    notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes
-    return replace(found, mention=mention, notes=notes)
-
-
-def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
-    """The end of an incident that words such as "it" and "the other side" mean; "" for none."""
-    plain, named = query.plain, query.names_device
-    counted = query.kind == "count" and query.measure == "devices"  # "one attacker or several?"
-    of_one = (query.kind in _OF_IT or bool(STILL_THERE.search(plain))) and not counted
-    if not named and query.kind != "who" and _VICTIM.search(plain):
-        return next(iter(find_targets(incident)), "")  # "which services run on the target?"
-    if not named and query.kind != "who" and of_one and _CULPRIT.search(plain):
-        return find_culprits(incident)[0]
-    if _OTHER_SIDE.search(plain):  # "does the other side answer?"
-        meant = next(iter(mention.devices), incident.device)
-        ends = (one for one in (incident.device, *incident.peers) if one != meant)
-        return "" if named else next(ends, "")
-    if not (of_one and mention == Mention() and _IT.search(plain)):
-        return ""
-    return find_run(incident, plain) or incident.device
 
 
 def _add_remark(found: Investigation, history: History | None) -> Investigation:

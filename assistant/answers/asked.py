@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import Investigation
@@ -19,7 +19,7 @@ from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.questions.entities import Mention, list_machines, worst_first
+from assistant.questions.entities import Mention, list_machines
 from assistant.questions.queries import Query
 from assistant.questions.times import Span
 from knowledge_base.index import Index

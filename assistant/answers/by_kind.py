@@ -6,12 +6,10 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, begin, say, say_span, tell_incident
 from assistant.answers.attacks.attack import answer_attack
-from assistant.answers.attacks.control import answer_commander
 from assistant.answers.attacks.downloads import answer_download
 from assistant.answers.attacks.intrusion import MAC, answer_bearer, answer_hostile, answer_logins
 from assistant.answers.attacks.notices import answer_reported, answer_reports
-from assistant.answers.attacks.remote import answer_remote
-from assistant.answers.attacks.shells import answer_shell
+from assistant.answers.attacks.remote import answer_commander, answer_remote, answer_shell
 from assistant.answers.incidents.actions import answer_again, answer_leave
 from assistant.answers.incidents.affected import answer_affected
 from assistant.answers.incidents.aftermath import answer_success
@@ -57,14 +55,14 @@ from assistant.answers.plant.inventory import (
 )
 from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.plant.past import answer_interval
+from assistant.answers.requests.commands import answer_commands, answer_resumed
+from assistant.answers.requests.replies import ACCEPTED, answer_answers, answer_loss, still_talks
+from assistant.answers.requests.writers import answer_writers
 from assistant.answers.traffic.behaviour import FINDS, answer_aspect, answer_does
 from assistant.answers.traffic.changes import answer_changed, answer_trend, asks_for_trend
-from assistant.answers.traffic.commands import answer_commands, answer_resumed
 from assistant.answers.traffic.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.traffic.partners import answer_who, names_no_act
-from assistant.answers.traffic.replies import ACCEPTED, answer_answers, answer_loss, still_talks
 from assistant.answers.traffic.volumes import TO_ALL, answer_talkers
-from assistant.answers.traffic.writers import answer_writers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.playbook import find_asked

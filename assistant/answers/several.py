@@ -13,7 +13,7 @@ from assistant.answers.incidents.condition import describe_incident, judge_all
 from assistant.answers.incidents.sides import HARM
 from assistant.answers.plant.descriptions import describe_requests, name_times
 from assistant.answers.traffic.partners import UNDER_CONTROL
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import (
     AIMED_AT,
     END,
@@ -28,7 +28,6 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
-from assistant.questions.entities import worst_first
 from assistant.questions.queries import specific_words
 from traffic.labels import ATTACKS
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, say, tell_incident
 from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.plant.descriptions import describe_requests
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.requests import is_refused
 from assistant.facts.spells import quiet_spell
-from assistant.questions.entities import worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span, read_span
 from traffic.capture import SAMPLE_S

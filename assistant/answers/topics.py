@@ -8,11 +8,10 @@ import re
 from assistant.answers.asked import Answer, Asked, find_incidents, say_span, tell_incident
 from assistant.answers.plant.past import MET
 from assistant.answers.traffic.sessions import PATIENCE
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
-from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 from traffic.pcap.protocols import spoken_name
 

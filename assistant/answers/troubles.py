@@ -8,14 +8,13 @@ from assistant.answers.attacks.intrusion import find_hostile, name_hostile
 from assistant.answers.incidents.condition import judge_all
 from assistant.answers.plant.past import STRENGTHS
 from assistant.answers.topics import DNS, find_topic
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import find_culprits
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.spans import find_end, is_over
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import kind_of, listed
-from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query
 from traffic.labels import ATTACKS

@@ -15,6 +15,7 @@ from typing import Any
 from assistant.answers.answer import answer
 from assistant.answers.incidents.condition import judge_all
 from assistant.chat.feedback import keep, keep_incident, read_remark
+from assistant.detection.incidents import worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.device_states import list_devices
 from assistant.diagnosis.llm_writer import write
@@ -30,7 +31,6 @@ from assistant.monitor.alarm_list import (
     read_meter,
 )
 from assistant.outcomes import keep_outcomes
-from assistant.questions.entities import worst_first
 from assistant.report import passages_json, plain
 from assistant.session import Session
 from knowledge_base.retriever import search

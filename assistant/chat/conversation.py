@@ -34,7 +34,7 @@ from assistant.chat.references import (
     read_rest,
 )
 from assistant.chat.reply import HELP, NOTHING, Reply, reply_from_documents
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.choosing import find_run, find_targets
@@ -42,7 +42,7 @@ from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.facts.fact import uncut_lists
 from assistant.history import History
-from assistant.questions.entities import Mention, list_names, read_devices, worst_first
+from assistant.questions.entities import Mention, list_names, read_devices
 from assistant.questions.plain import is_name_alone, make_plain
 from assistant.questions.queries import Query, read_query
 from assistant.questions.written import go_on
@@ -367,9 +367,8 @@ class Conversation:
         described = described or (query.kind in _OF_ALL and is_elliptic(query))
         if query.kind in _OF_ALL and not described and not _PRONOUN.search(query.plain):
             return None
-        now = self._incident()
-        of_run = find_run(now, query.plain) if now is not None and not query.names_device else ""
-        device = of_run or (self.focus.device if self.focus else self._before)
+        spoken = self.focus.device if self.focus else self._before
+        device = find_run(self._incident(), query) or spoken
         return None if _EVERYTHING.search(query.plain) else device or None
 
     def _one_of(self, mention: Mention) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.choosing import (
     END,
@@ -17,7 +17,6 @@ from assistant.diagnosis.choosing import (
 from assistant.diagnosis.playbook import find_asked, find_cause, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import find_start
-from assistant.questions.entities import worst_first
 from assistant.questions.queries import Query
 from traffic.labels import ATTACKS
 

@@ -230,3 +230,19 @@ def _severity(lead: Alert, related: Sequence[str]) -> Severity:
     if attack or suffer >= _MEDIUM_SUFFER:
         return "high" if suffer >= _HIGH_SUFFER else "medium"
     return "low"
+
+
+_SEVERITY = {"high": 0, "medium": 1, "low": 2}
+# What is done by these is done; others are tried.
+_REACHING = frozenset(("unauthorized_command", "exfiltration", "c2", "spoofing"))
+
+
+def worst_first(incidents: list[Incident]) -> list[Incident]:
+    """Incidents by severity; of the same those that reached something, then attacks, then by how much evidence
+    they have, then by start."""
+
+    def rank(one: Incident) -> tuple[int, bool, bool, int, float, str]:
+        severe, reached = _SEVERITY.get(one.severity, 3), one.label in _REACHING
+        return severe, not reached, one.label not in ATTACKS, -len(one.windows), one.start_s, one.id
+
+    return sorted(incidents, key=rank)

@@ -7,7 +7,7 @@ and their part in it, whether it is aimed at them, what the talk is about, how s
 import re
 from collections.abc import Callable, Sequence
 
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.playbook import find_asked, find_cause
 from assistant.diagnosis.resemblance import LEAD, measure_resemblance
@@ -15,8 +15,9 @@ from assistant.diagnosis.spans import find_end, find_start
 from assistant.diagnosis.symptoms import measure_symptoms
 from assistant.facts.fact import find_whole, kind_of
 from assistant.facts.traffic_view import TrafficView
-from assistant.questions.entities import Mention, list_names, worst_first
+from assistant.questions.entities import Mention, list_names
 from assistant.questions.plain import is_name_alone, make_plain
+from assistant.questions.queries import Query
 from assistant.questions.times import Span, read_span
 from traffic.labels import ATTACKS
 
@@ -71,8 +72,11 @@ def find_targets(incident: Incident) -> list[str]:
     return claimed or list(incident.peers)
 
 
-def find_run(incident: Incident, plain: str) -> str:
+def find_run(incident: Incident | None, query: Query) -> str:
     """Whom a question asks of whether it runs, where the talk is about who commanded or flooded it; else ""."""
+    if incident is None or query.names_device:
+        return ""
+    plain = query.plain
     asks = (incident.label == "unauthorized_command" and _RUNS.search(plain)) or (
         incident.label in _FLOODS and _HOLDS.search(plain)
     )
@@ -175,7 +179,7 @@ def choose_incidents(
         found = [
             one
             for one in found
-            if one.id in meant or any(_has_part(one, end, view) for end in named)
+            if one.id in meant or any(has_part(one, end, view) for end in named)
         ]
     found.sort(key=score, reverse=True)
     if not found:
@@ -189,7 +193,8 @@ def choose_incidents(
     return [first, *(one for one in found if one is not first)]
 
 
-def _has_part(incident: Incident, device: str, view: TrafficView) -> bool:
+def has_part(incident: Incident, device: str, view: TrafficView) -> bool:
+    """Whether an incident touches a device; who talks with those whose address is claimed has no part in it."""
     lied_to = incident.label == "spoofing" and is_bystander(incident, device, view)
     return incident.touches(device) and not lied_to
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.choosing import END, choose_incidents, is_bystander, measure_part
 from assistant.diagnosis.differential import RuledOut, rule_out
@@ -23,13 +23,7 @@ from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_fa
 from assistant.facts.notices import notice_facts
 from assistant.facts.profiles import PROFILES
 from assistant.facts.sensor import find_blindness, sensor_facts
-from assistant.questions.entities import (
-    Mention,
-    list_addresses,
-    list_machines,
-    read_devices,
-    worst_first,
-)
+from assistant.questions.entities import Mention, list_addresses, list_machines, read_devices
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
 from traffic.labels import NORMAL
 from traffic.plant import is_link_local
@@ -166,12 +160,9 @@ def _investigate(
         mention = Mention(missing=(device,))
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
-    if (
-        device is None
-        and focus is not None
-        and not all(_has_part(focus, one, analysis) for one in named)
-    ):
-        focus = None  # who is named is meant, whatever the talk is about
+    if device is None and focus is not None:  # who is named is meant, unless the talk is about it
+        parts = [measure_part(focus, one, analysis.view) for one in named]
+        focus = focus if min(parts, default=END) >= END else None
     incidents = choose_incidents(question, mention, analysis, focus)
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
@@ -180,10 +171,6 @@ def _investigate(
     # Who is well says nothing of a plant whose machines were not taken for devices.
     unjudged = not _list_devices(analysis) or _find_unjudged_networks(analysis)
     return _find_nothing(mention, analysis) if unjudged else _describe_all(mention, analysis)
-
-
-def _has_part(incident: Incident, device: str, analysis: Analysis) -> bool:
-    return measure_part(incident, device, analysis.view) >= END
 
 
 def _list_devices(analysis: Analysis) -> list[str]:

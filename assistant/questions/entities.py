@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.facts.fact import find_whole
 from assistant.questions.forms import is_ordinary, vocabulary
 from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
-from traffic.labels import ATTACKS
 from traffic.plant import Device
 
 _MOST_IDS = 4  # under which one device logs in
@@ -61,7 +60,6 @@ _ROLE_NAMES = {
 _VAGUE_ROLES = frozenset(("sensor", "switch", "gateway", "router", "server", "device"))
 _ARTICLE = r"(?:the|our|my|this|that|der|die|das|den|dem|unser\w*|el|la|nuestr[oa])"
 _MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)(?:([-_])| ?)(\d{1,3})\b")
-_SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
 
 @dataclass(frozen=True)
@@ -142,21 +140,6 @@ def list_names(analysis: Analysis) -> list[str]:
     devices call themselves."""
     given = [name for one in _inventory(analysis) for name in (one.name, *one.aliases) if name]
     return list(dict.fromkeys([*given, *_known(analysis).own_names]))
-
-
-# What is done by these is done; others are tried.
-_REACHING = frozenset(("unauthorized_command", "exfiltration", "c2", "spoofing"))
-
-
-def worst_first(incidents: list[Incident]) -> list[Incident]:
-    """Incidents by severity; of the same those that reached something, then attacks, then by how much evidence
-    they have, then by start."""
-
-    def rank(one: Incident) -> tuple[int, bool, bool, int, float, str]:
-        severe, reached = _SEVERITY.get(one.severity, 3), one.label in _REACHING
-        return severe, not reached, one.label not in ATTACKS, -len(one.windows), one.start_s, one.id
-
-    return sorted(incidents, key=rank)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ import re
 
 from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say, say_span
 from assistant.answers.incidents.condition import describe_incident, judge_all
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import attacks, find_culprits
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact
-from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 
 _MOST = 8

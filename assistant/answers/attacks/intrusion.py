@@ -9,13 +9,12 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents,
 from assistant.answers.incidents.condition import judge_all
 from assistant.answers.plant.descriptions import describe_requests
 from assistant.answers.topics import find_topic
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
 from assistant.facts.moves import move_facts
 from assistant.facts.requests import is_login, is_refused
-from assistant.questions.entities import worst_first
 from assistant.questions.queries import SERVICE_PORTS
 from traffic.labels import ATTACKS
 

@@ -8,13 +8,12 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents,
 from assistant.answers.plant.parties import Parties, name_parties, part_machines
 from assistant.answers.topics import CULPRIT, HOW_MANY, UNWANTED
 from assistant.answers.traffic.partners import UNDER_CONTROL
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import attacks, find_culprits, find_targets
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
-from assistant.questions.entities import worst_first
 from assistant.questions.plurals import read_plural
 from traffic.labels import ATTACKS
 

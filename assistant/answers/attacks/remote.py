@@ -1,4 +1,5 @@
-"""Who opened sessions in which people type commands: SSH, Telnet, RDP, VNC, as far as connections tell.
+"""Who is at a machine from afar: who opened sessions of SSH, Telnet, RDP, VNC, whether there is a shell, who
+commands a bot; as far as connections tell.
 
 Whether a login succeeded is encrypted, or was not read; how long a session lasted and how much the server
 sent says how likely it is. A server waits for a login only so long: LoginGraceTime of sshd_config(5), 120 s,
@@ -7,14 +8,19 @@ bytes (authentication_data_size in base/protocols/ssh/main.bro of Bro 2.2).
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, find_incidents, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.shells import find_shell_sessions, read_shell_ports, shell_facts
+from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_login
 from assistant.facts.traffic_view import TrafficView
+from traffic.labels import ATTACKS
 
 _MOST = 6
 _PORTS = {22: "SSH", 23: "Telnet", 3389: "RDP", 5900: "VNC"}
@@ -156,3 +162,109 @@ def _tell_none(asked: Asked, named: str, rows: pd.DataFrame) -> Answer:
     reply = "unclear" if asked.blind and asked.polar else asked.reply(False)
     line = say("remote_vain", reply, n=len(rows), clients=clients, service=named, name=asked.name)
     return Answer(line, asked.sensor)
+
+
+# ---- Shells ----
+
+_MOST_SHELLS = 4
+_SHELL = re.compile(
+    r"\b(?:reverse|remote|bind|root) shells?\b|\bback ?-?doors?\b|\bmeterpreter\b|\bmetasploit\b|\btrojans?\b|\brats?\b"
+    r"|\bhinterertuer\w*|\bpuerta trasera\b|\bshells? (?:open|opened|running|to|on|between)\b"
+)
+_SHELL_NAMED = re.compile(
+    r"\b(?:reverse|remote|bind|root) shells?\b|\bmeterpreter\b|\bmetasploit\b"
+)
+_INTRUDER = re.compile(
+    r"\b(?:hackers?|hacked|intruders?|attackers?|broke in|broken into|compromis\w*|gehackt)\b"
+)
+_WHAT_IS = re.compile(r"\b(?:what|why|was|wofuer|que|known|used|uses?|for)\b")
+
+
+def answer_shell(asked: Asked) -> Answer | None:
+    """What is known of sessions at ports that are known for shells; None where a question asks for none,
+    an incident tells more, or there is none."""
+    plain = asked.query.plain
+    shell = bool(_SHELL.search(plain))
+    of_port = asked.query.port in read_shell_ports() and bool(_WHAT_IS.search(plain))
+    intruder = asked.polar and bool(_INTRUDER.search(plain))
+    if not (shell or of_port or intruder):
+        return None
+    if not of_port and find_incidents(asked, ATTACKS):
+        return None
+    view = asked.view
+    ends = [asked.device] if asked.device else []
+    rows = find_shell_sessions(view, *ends)
+    if of_port:
+        rows = rows[rows["port"] == asked.query.port]
+    if rows.empty:
+        if not _SHELL_NAMED.search(plain):
+            return None
+        ports = sorted(read_shell_ports())
+        values = {f"port{place}": float(port) for place, port in enumerate(ports)}
+        line = say(
+            "shell_none",
+            "unclear" if asked.polar else "",
+            name=asked.name,
+            ports=", ".join(map(str, ports)),
+            **values,
+        )
+        return Answer(line, asked.sensor, standing="inconclusive")
+    first, *rest = shell_facts(view, *ends, most=_MOST_SHELLS)
+    line = begin(first, "unclear") if asked.polar else first
+    return Answer(
+        replace(line, id=first.id),
+        tuple(rest),
+        about=str(rows["client"].iloc[0]),
+        standing="inconclusive",
+    )
+
+
+# ---- Who commands a machine under foreign control ----
+
+_COMMANDS = re.compile(
+    r"\b(?:whom?|(?:what|which) (?:machine|server|host|address|ip)|wer|quien)\b.{0,40}"
+    r"\b(?:command\w*|control(?:s|led|ling)?|steer\w*"
+    r"|direct(?:s|ed|ing)|remote[- ]control\w*|gives? (?:it |him |them |dev )?(?:its |the |his )?orders|orders it"
+    r"|runs it|behind (?:it|the bot\w*|dev)|kommandier\w*|befehl\w*|steuert|fernsteuer\w*|controla|comanda|manda)\b"
+    r"|\bc ?(?:2|&|and) ?c?\b.*\b(?:server|address|host|peer)\b"
+    r"|\b(?:controller|master|boss|operator|server|dev) of (?:the |this |that )?bot\w*"
+    r"|\b(?:its|the) (?:command|c2|c&c|botnet) (?:server|controller|master|host)\b|\bbotmaster\b"
+)
+_OF_A_BOT = re.compile(
+    r"\b(?:it|him|them|that thing|bots?|botnet\w*|malware|infected|camera|thing)\b"
+)
+
+
+_OF_THE_BOT = re.compile(r"\bdev of (?:the |this |that )?bot\w*")
+
+
+def answer_commander(asked: Asked) -> Answer | None:
+    """Whom a machine that shows a controller takes its commands from; None where that is not asked, or
+    no machine that is meant shows one."""
+    plain = asked.query.plain
+    if not _COMMANDS.search(plain):
+        return None
+    found = [one for one in find_incidents(asked, ("c2",)) if one.peers and one.role != "target"]
+    if asked.device and not _OF_THE_BOT.search(plain):  # "the controller of the bot" is no PLC
+        found = [one for one in found if one.device == asked.device]
+    elif not _OF_A_BOT.search(plain) and "bot" not in plain:
+        return None  # "who controls the valves?" asks who writes
+    if not found:
+        return None
+    meant = next((one for one in found if asked.focus and one.id == asked.focus.id), found[0])
+    ends = {one.device: one for one in reversed(found)}
+    others = tuple(one.facts[0] for one in ends.values() if one is not meant)
+    return Answer(_name_commander(asked, meant), (*meant.facts, *others), about=meant.device)
+
+
+def _name_commander(asked: Asked, incident: Incident) -> Fact:
+    first = incident.facts[0]
+    controller = first.values.get("controller") or first.values.get("target")
+    values: dict[str, Value] = {
+        "controller": str(controller or asked.view.name_of(incident.peers[0])),
+        "name": asked.view.name_of(incident.device),
+    }
+    return say(
+        "commander_silent" if is_unanswered(incident.label, incident.facts) else "commander",
+        **values,
+    )

@@ -4,12 +4,11 @@ import re
 from dataclasses import dataclass
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import END, measure_part
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.devices import is_known_port, name_service
 from assistant.facts.fact import Fact, Value
-from assistant.questions.entities import worst_first
 from assistant.questions.plain import MAX_CHARS
 from assistant.questions.times import Span
 from traffic.plant import is_group

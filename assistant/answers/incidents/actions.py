@@ -9,13 +9,13 @@ from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.incidents.sides import find_sides
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.traffic.behaviour import name_uses
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import attacks, find_culprits, find_targets, is_bystander
 from assistant.diagnosis.compose import find_checks
 from assistant.diagnosis.playbook import find_asked, find_place, find_remedy, read_playbook
 from assistant.diagnosis.spans import find_end, is_over
 from assistant.facts.fact import Fact, Value, kind_of
-from assistant.questions.entities import list_names, worst_first
+from assistant.questions.entities import list_names
 from assistant.questions.plain import hide_names
 from traffic.labels import ATTACKS
 

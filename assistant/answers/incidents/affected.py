@@ -11,15 +11,14 @@ from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.plant.lookups import answer_dns
 from assistant.answers.plant.parties import Parties, name_parties, part_machines
+from assistant.answers.requests.units import answer_units
 from assistant.answers.topics import DNS, find_topic
-from assistant.answers.traffic.units import answer_units
-from assistant.detection.incidents import Incident
-from assistant.diagnosis.choosing import find_targets, is_bystander
+from assistant.detection.incidents import Incident, worst_first
+from assistant.diagnosis.choosing import has_part, is_bystander
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
-from assistant.questions.entities import worst_first
 from assistant.questions.plain import is_name_alone
 from assistant.questions.plurals import read_plural
 from traffic.capture import SAMPLE_S
@@ -200,7 +199,7 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
         ]
         line = say("other_incidents", n=len(rest))
         return Answer(line, tuple(describe_incident(one, asked) for one in rest), listing=True)
-    incident, view = find_topic(asked, alike=False) or asked.incident, asked.view
+    incident = find_topic(asked, alike=False) or asked.incident
     named_wrong = incident is not None and incident.label == "name_resolution"
     if named_wrong and asked.query.aspect == "names":
         return answer_dns(asked, headline)  # "only one name or all of them?"
@@ -221,6 +220,19 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     if incident is None:
         line = say("affected_nothing", asked.reply(False), name=asked.name)
         return Answer(line, (headline, *asked.found.facts))
+    return _tell_others(asked, incident, headline, others=others)
+
+
+def _tell_others(asked: Asked, incident: Incident, headline: Fact, *, others: bool) -> Answer:
+    """Who has to do with an incident beside the device that it lies at, and who has one of its own.
+
+    Args:
+        asked: the question.
+        incident: what it is about.
+        headline: the diagnosis in a line.
+        others: whether others than the device of the talk were asked for.
+    """
+    view, everything = asked.view, worst_first(list(asked.analysis.incidents))
     main = incident.device
     with_it = _find_with_it(incident, everything)
     ends = (end for one in with_it for end in (one.device, *one.peers, *one.related))
@@ -339,10 +351,7 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
             line = say("affected_other", "no", name=name, what=others[0].facts[0].text)
             return Answer(line, (*others[0].facts, *focus.facts[:1]))
     own = [one for one in incidents if one.device == device]
-    touched = [one for one in incidents if device in (*one.peers, *one.related)]
-    # Who talks with those whose address is claimed has no part in it.
-    lied_to = [one for one in touched if one.label == "spoofing"]
-    touched = [one for one in touched if one not in lied_to or device in find_targets(one)]
+    touched = [one for one in incidents if one not in own and has_part(one, device, asked.view)]
     touched.sort(key=lambda one: is_bystander(one, device, asked.view))
     if not own and touched and is_bystander(touched[0], device, asked.view):
         cause = asked.view.name_of(touched[0].device)

@@ -8,7 +8,7 @@ from assistant.answers.asked import OF_NO_INCIDENT, OPEN, Answer, Asked, Reply, 
 from assistant.answers.incidents.sides import HARM, find_sides
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.topics import DNS
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import (
     END,
     OWN,
@@ -29,7 +29,7 @@ from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.diagnosis.symptoms import find_symptoms
 from assistant.facts.fact import Value, kind_of
-from assistant.questions.entities import read_devices, worst_first
+from assistant.questions.entities import read_devices
 from assistant.questions.plain import MAX_CHARS, hide_names
 from traffic.labels import ATTACKS
 

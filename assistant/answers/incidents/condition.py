@@ -11,9 +11,9 @@ from assistant.answers.plant.descriptions import (
     describe_requests,
 )
 from assistant.answers.plant.states import short_state
-from assistant.answers.traffic.replies import answer_answers, answer_loss
+from assistant.answers.requests.replies import answer_answers, answer_loss
 from assistant.answers.traffic.sessions import answer_close
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.choosing import OWN, attacks, find_culprits, find_targets, measure_part
 from assistant.diagnosis.health import Health, judge_health, name_health
@@ -21,7 +21,7 @@ from assistant.diagnosis.playbook import find_remedy, read_playbook
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import OUTCOMES, is_refused
-from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.entities import list_machines
 from traffic.labels import ATTACKS
 
 _MOST, _MOST_BY_TIME = 8, 20

@@ -10,13 +10,13 @@ from assistant.answers.incidents.condition import OF_ALL, describe_incident, jud
 from assistant.answers.incidents.since import STILL_THERE
 from assistant.answers.plant.descriptions import describe_fares
 from assistant.answers.topics import find_labelled
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.choosing import OF_ACTS, OWN, measure_part
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import kind_of
-from assistant.questions.entities import read_devices, worst_first
+from assistant.questions.entities import read_devices
 from assistant.questions.plain import MAX_CHARS
 from traffic.labels import ATTACKS
 

@@ -11,9 +11,9 @@ from assistant.answers.incidents.earlier import answer_began
 from assistant.answers.incidents.sides import reply_by_side
 from assistant.answers.plant.documents import find_quotations
 from assistant.answers.plant.past import MET, WORKED, answer_met, answer_rhythm, answer_worked
+from assistant.answers.requests.replies import answer_loss
 from assistant.answers.several import list_of_device
 from assistant.answers.traffic.changes import say_first
-from assistant.answers.traffic.replies import answer_loss
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import OWN, find_culprits
 from assistant.diagnosis.citations import Citation

@@ -14,14 +14,13 @@ from assistant.answers.asked import (
 from assistant.answers.incidents.condition import ENDED, GOING, OF_ALL, list_ended
 from assistant.answers.plant.descriptions import describe_requests, describe_talks
 from assistant.answers.plant.past import answer_worked
+from assistant.answers.requests.replies import still_talks
 from assistant.answers.topics import find_topic
 from assistant.answers.traffic.partners import KINDS_OF
-from assistant.answers.traffic.replies import still_talks
 from assistant.answers.traffic.sessions import LASTS, answer_lasting
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value
-from assistant.questions.entities import worst_first
 from traffic.labels import ATTACKS
 
 _ENDS = re.compile(

@@ -18,8 +18,8 @@ from assistant.answers.attacks.attack import LIKE_WORK, is_own_work
 from assistant.answers.attacks.intrusion import list_known
 from assistant.answers.attacks.transfers import TRANSFER
 from assistant.answers.plant.descriptions import describe_fares
+from assistant.answers.requests.replies import answer_answers
 from assistant.answers.several import list_of_device
-from assistant.answers.traffic.replies import answer_answers
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import attacks, is_bystander
 from assistant.diagnosis.playbook import find_place, find_remedy, read_playbook

@@ -7,10 +7,10 @@ from collections import Counter
 from assistant.answers.asked import LATELY_S, Answer, Asked, begin, say
 from assistant.answers.incidents.condition import describe_incident
 from assistant.answers.plant.descriptions import describe_delay
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Value, listed
-from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.entities import list_machines
 from traffic.pcap.protocols import spoken_name
 
 _MOST = 8

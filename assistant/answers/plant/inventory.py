@@ -9,12 +9,12 @@ from assistant.answers.attacks.raids import list_raiders
 from assistant.answers.incidents.condition import find_blamed, judge_all
 from assistant.answers.plant.documents import find_quotations
 from assistant.answers.traffic.partners import ask_by_arp
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_cause, read_playbook
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.moves import move_facts
-from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.entities import list_machines
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.labels import ATTACKS, LABELS

@@ -1,13 +1,13 @@
-"""Whether names are resolved and clocks set, and where a machine stands."""
+"""Whether names are resolved, clocks set and addresses given, and where a machine stands."""
 
 import re
 from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, tell_incident
 from assistant.answers.plant.descriptions import describe_delay, describe_requests, name_times
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.detection.rules.names import find_wrong_answers
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
@@ -283,3 +283,50 @@ def answer_clocks(asked: Asked) -> Answer:
         if one.facts and kind_of(one.facts[0]) == "time_server"
     ]
     return Answer(line, (*mute, *facts, *asked.sensor))
+
+
+# ---- Addresses ----
+
+_LEASES_FAIL = frozenset(("no_lease", "no_leases", "lease_server"))
+_OF_LEASES = re.compile(
+    r"\bdhcp\b|\bleases?\b|\b(?:no|without|any|get|gets|got|getting|obtain\w*|receiv\w*|keine|bekommt|ohne|sin|una)"
+    r" (?:an? |no |any |its |keine |una )?(?:ip[- ]?)?(?:add?resse?s?|adresse|ip|direccion)\b"
+)
+_LEASE_SERVER = re.compile(
+    r"\bservers?\b|\bwho (?:gives|hands|assigns|offers)\b|\bworks?\b|\brunning\b|\bthere\b"
+)
+
+
+def answer_leases(asked: Asked) -> Answer | None:
+    """Who asks for an address in vain, or whether anybody gives one; None where neither is asked."""
+    if not _OF_LEASES.search(asked.query.plain):
+        return None
+    failing = _find_failing_lease(asked)
+    if failing is not None and not _LEASE_SERVER.search(asked.query.plain):
+        return tell_incident(failing)
+    if asked.query.protocol != "dhcp" and "dhcp" not in asked.query.plain:
+        return None
+    rows = asked.view.exchanges
+    rows = rows[(rows["protocol"] == "dhcp") & rows["outcome"].isin((*OUTCOMES, "unasked"))]
+    if rows.empty:
+        return Answer(say("dhcp_unread", "unclear" if asked.polar else ""), asked.sensor)
+    granted = rows[rows["outcome"].isin(("answered", "unasked")) & (rows["code"] <= 0)]
+    facts = failing.facts if failing else tuple(describe_requests(rows, asked.view, refused=True))
+    if granted.empty:
+        reply: Reply = asked.reply(False) if failing or not asked.polar else "unclear"
+        return Answer(say("dhcp_none", reply, n=len(rows)), facts, standing="inconclusive")
+    names = asked.view.names_of(granted["server"].astype("str").unique())
+    line = say(
+        "dhcp_serves", asked.reply(failing is None), names=names, n=len(granted), all=len(rows)
+    )
+    return Answer(line, facts)
+
+
+def _find_failing_lease(asked: Asked) -> Incident | None:
+    """The incident in which an address was asked for in vain, at the device that is named if any is."""
+    found = (
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.facts and kind_of(one.facts[0]) in _LEASES_FAIL
+    )
+    return next((one for one in found if not asked.device or one.touches(asked.device)), None)

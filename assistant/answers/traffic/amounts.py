@@ -10,9 +10,9 @@ from assistant.answers.asked import Answer, Asked, find_incidents, say
 from assistant.answers.attacks.raids import STRANGERS, list_raiders
 from assistant.answers.plant.descriptions import describe_endings, describe_requests
 from assistant.answers.plant.parties import name_parties, part_machines
+from assistant.answers.requests.streams import FROM, RATE
 from assistant.answers.topics import CULPRIT
 from assistant.answers.traffic.partners import FLOODS, KINDS_OF
-from assistant.answers.traffic.streams import FROM, RATE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.choosing import find_targets
 from assistant.diagnosis.spans import find_end, find_start

@@ -14,10 +14,10 @@ from assistant.answers.plant.descriptions import (
 )
 from assistant.answers.plant.inventory import answer_devices
 from assistant.answers.traffic.partners import KINDS_OF, answer_talk, answer_who
+from assistant.detection.incidents import worst_first
 from assistant.diagnosis.choosing import find_culprits
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, kind_of, listed
-from assistant.questions.entities import worst_first
 from assistant.questions.plain import MAX_CHARS
 from traffic.pcap.protocols import BY_NAME
 

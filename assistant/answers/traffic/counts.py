@@ -17,6 +17,8 @@ from assistant.answers.plant.descriptions import (
 )
 from assistant.answers.plant.inventory import answer_devices, propose_devices
 from assistant.answers.plant.past import answer_interval
+from assistant.answers.requests.streams import RATE
+from assistant.answers.requests.units import count_units
 from assistant.answers.topics import COUNTED, CULPRIT, DNS, tell_measured
 from assistant.answers.traffic.partners import FLOODS, KINDS_OF, answer_talk
 from assistant.answers.traffic.sessions import (
@@ -29,8 +31,6 @@ from assistant.answers.traffic.sessions import (
     count_connects,
     count_sessions,
 )
-from assistant.answers.traffic.streams import RATE
-from assistant.answers.traffic.units import count_units
 from assistant.answers.traffic.volumes import (
     PEAK,
     answer_left,

@@ -17,13 +17,13 @@ from assistant.answers.plant.descriptions import (
 from assistant.answers.topics import TALKS, UNWANTED, find_topic
 from assistant.answers.traffic.sessions import answer_close
 from assistant.answers.traffic.volumes import answer_left
+from assistant.detection.incidents import worst_first
 from assistant.diagnosis.choosing import find_culprits, find_targets
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, newcomer_facts, writer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.requests import is_refused
-from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query
 from traffic.labels import ATTACKS

@@ -6,6 +6,7 @@ it is what traces of iQ-F and Q agree on. Its commands are those of SLMP, high b
 """
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -121,9 +122,22 @@ def _slmp_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _fits_slmp(heads: Heads) -> np.ndarray:
     """The first payload of each side that spoke is one frame, a request and its answer of one
     form."""
-    good = heads.payload > 0
+    return (heads.payload > 0) & _is_answered_alike(heads, _slmp_bytes)
+
+
+def _is_answered_alike(
+    heads: Heads, size_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Whether the first payload of each side that spoke is one message, and an answer begins as what it answers
+    with its highest bit set.
+
+    Args:
+        heads: what both sides sent first.
+        size_of: the length of a message by its first bytes and how many are known, shape (n,); 0 for none.
+    """
+    good = np.ones(len(heads.payload), bool)
     for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
-        size = _slmp_bytes(head.astype(np.int64), np.minimum(payload, head.shape[1]))
+        size = size_of(head.astype(np.int64), np.minimum(payload, head.shape[1]))
         good &= (size == payload) | (payload == 0)
     both = (heads.orig_payload > 0) & (heads.resp_payload > 0)
     return good & (~both | (heads.orig[:, 0] ^ heads.resp[:, 0] == 0x80))
@@ -264,12 +278,7 @@ def _melsoft_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _fits_melsoft(heads: Heads) -> np.ndarray:
     """The first payload of each side that spoke is one message; a greeting is answered by its like,
     as a command is."""
-    good = heads.payload >= 4
-    for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
-        size = _melsoft_bytes(head.astype(np.int64), np.minimum(payload, head.shape[1]))
-        good &= (size == payload) | (payload == 0)
-    both = (heads.orig_payload > 0) & (heads.resp_payload > 0)
-    return good & (~both | (heads.orig[:, 0] ^ heads.resp[:, 0] == 0x80))
+    return (heads.payload >= 4) & _is_answered_alike(heads, _melsoft_bytes)
 
 
 def _find_commands(messages: Messages) -> np.ndarray:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, begin, say
 from assistant.answers.plant.descriptions import describe_requests, name_function, name_times
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, worst_first
 from assistant.facts.fact import Value, kind_of, listed
-from assistant.questions.entities import worst_first
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8

@@ -21,8 +21,8 @@ from assistant.answers.plant.descriptions import (
     name_unread,
 )
 from assistant.answers.plant.lookups import answer_clocks
+from assistant.answers.requests.units import answer_units
 from assistant.answers.traffic.partners import KINDS_OF, answer_who
-from assistant.answers.traffic.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, Value, kind_of

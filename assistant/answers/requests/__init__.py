@@ -1,0 +1,1 @@
+"""Answers about requests: what is asked, answered, refused, written and commanded."""
