@@ -66,7 +66,7 @@ def _tell_pairs(
     theirs = (values["kind"] == "write") & values["client"].isin(commands["client"].unique())
     values = values[~theirs | values["exchange"].isin(commands.index)]
     (client, server), *others = _rank_pairs(asked, mine)
-    traces = trace_places(values, client, server)
+    traces = sorted(trace_places(values, client, server), key=lambda one: not one.last.value)
     lasts = [_say_place(asked, one) for one in traces[:_MOST_FACTS]]
     if form.back:
         return Answer(_say_back(asked, traces), tuple(lasts), about=server)
@@ -160,11 +160,20 @@ def _say_all(asked: Asked, commands: pd.DataFrame, traces: Sequence[Trace]) -> F
     client, server = (str(getattr(traces[0].first, name)) for name in ("client", "server"))
     rows = commands[(commands["client"] == client) & (commands["server"] == server)]
     n = sum(len(one.mine) for one in traces)
+    kept = [one for one in traces if one.last.value]
+    names = _name_values(kept)[:_MOST] + [
+        say(kind, n=count).text
+        for kind, count in (
+            ("part_more", len(kept) - _MOST), ("part_unkept_some", len(traces) - len(kept)),
+        )
+        if count > 0
+    ]  # fmt: skip
     values: dict[str, Value] = {
         "client": asked.view.name_of(client), "server": asked.view.name_of(server), "n": n,
         "places": _count_places(traces), "took": _say_took(asked, rows, server) + _say_unread(rows),
         "first_time_s": float(rows["ts"].min()), "last_time_s": float(rows["ts"].max()),
-        "names": listed(_name_values(traces), _MOST),
+        "names": listed(names, len(names)), "kept": len(kept), "more": max(len(kept) - _MOST, 0),
+        "unkept": len(traces) - len(kept),
     }  # fmt: skip
     kind = "written_many" if len(traces) > 1 else "written_one" if n == 1 else "written_last"
     return say(kind, "", _prove(asked.view, rows), **values)
